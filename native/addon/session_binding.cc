@@ -156,6 +156,8 @@ napi_value StartService(napi_env env, napi_callback_info info) {
   options.test_commands = NumberField(env, given, "testCommands") != 0;
   options.disable_flush_all = NumberField(env, given, "disableFlushAll") != 0;
   options.disable_dumping = NumberField(env, given, "disableDumping") != 0;
+  options.disable_watch = NumberField(env, given, "disableWatch") != 0;
+  options.hide_keys = NumberField(env, given, "hideKeys") != 0;
   options.process_id = NumberField(env, given, "processId");
   options.connections_max = static_cast<uint32_t>(NumberField(env, given, "connectionsMax"));
   options.tcp_port = static_cast<uint32_t>(NumberField(env, given, "tcpPort"));
@@ -204,9 +206,12 @@ napi_value CountRejected(napi_env env, napi_callback_info info) {
   return Undefined(env);
 }
 
+// countIdleKick(session): closeSession() follows.
 napi_value CountIdleKick(napi_env env, napi_callback_info info) {
   Arguments arguments = Read(env, info);
-  arguments.part->servers.At(NumberOf(env, arguments.values[0]))->service->CountIdleKick();
+  OpenSession* open = arguments.part->sessions.At(NumberOf(env, arguments.values[0]));
+  open->server->service->CountIdleKick();
+  open->session.SetCloseReason(CloseReason::kIdleTimeout);
   return Undefined(env);
 }
 

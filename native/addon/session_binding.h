@@ -12,7 +12,8 @@
 //   continueIn(session) -> milliseconds             of a result with kSessionSlowed: continueSession() it after that
 //                                                   time at the latest
 //   setOutput(buffer)                               where replies are put from now on
-//   countRejected(service), countIdleKick(service), isServiceClosed(service), endService(service)
+//   countIdleKick(session)                          closeSession() follows
+//   countRejected(service), isServiceClosed(service), endService(service)
 //   changeUnsent(service, before, now)              the bytes of replies that one client has not taken
 //   countOutputDrop(service)                        a client was disconnected for them
 //   countHandshake(service, how), countRefresh(service)

@@ -2,6 +2,7 @@
 
 #include "protocol/execute.h"
 #include "protocol/exptime.h"
+#include "protocol/heard_requests.h"
 #include "protocol/limits.h"
 #include "protocol/stats.h"
 
@@ -98,6 +99,7 @@ Progress BinaryDialect::Execute(const BinaryRequest& packet, const char* at, con
       RunStats(packet);
       break;
     case Operation::kQuit:
+      stream_->SetQuit();
       if (!packet.info->is_quiet) AppendResponse({.id = packet.id}, gate_->sink());
       return {value, Why::kClosing};
     case Operation::kGet:
@@ -117,7 +119,7 @@ Why BinaryDialect::RunKeyed(const BinaryRequest& packet) {
     return Why::kParked;
   const Request request = StoreRequest(packet);
   Outcome outcome;
-  store_->Execute(request, *now_, nullptr, &outcome);
+  ExecuteHeard(bench_, gate_->client(), request, *now_, nullptr, &outcome);
   if (outcome.status >= Status::kLogFull) [[unlikely]]
     return ParkOrRefuse(packet.id, request.key, outcome.status);
   AppendOutcome(packet.id, request, outcome);

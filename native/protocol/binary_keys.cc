@@ -5,6 +5,7 @@
 #include "protocol/binary_dialect.h"
 #include "protocol/execute.h"
 #include "protocol/exptime.h"
+#include "protocol/heard_requests.h"
 #include "protocol/limits.h"
 
 namespace cairn {
@@ -64,6 +65,7 @@ Progress BinaryDialect::FlushGroup(Progress done) {
   const size_t count = group_->LookUp(*now_, store_);
   const Request* requests = group_->requests;
   Outcome* outcomes = group_->outcomes;
+  const bool is_heard = bench_->events()->hears(kFetchers);
   for (size_t i = 0; i < count; i++) {
     // The rest of a group is asked for again when replies have left. That is safe: a read has no effect, and setting an
     // expiry twice is setting it once. Only a request by itself is ever pinned.
@@ -92,6 +94,8 @@ Progress BinaryDialect::FlushGroup(Progress done) {
       }
     }
     gate_->CountRequest();
+    if (is_heard) [[unlikely]]
+      HearFetch(bench_, gate_->client(), requests[i], *now_, outcomes[i]);
     if (requests[i].verb == Verb::kGetAndTouch) bench_->CountGat(outcomes[i].status);
   }
   return done;

@@ -10,6 +10,7 @@
 #include "protocol/binary_dialect.h"
 #include "protocol/execute.h"
 #include "protocol/exptime.h"
+#include "protocol/heard_requests.h"
 #include "protocol/limits.h"
 
 namespace cairn {
@@ -77,10 +78,13 @@ Progress BinaryDialect::StoreInPacket(const BinaryRequest& packet, Request* requ
                     FitsItem(*request, packet.value_bytes, service_->options().item_bytes_max, *now_, store_, &outcome);
   if (!fits) {
     // The reply tells of the value that is there.
+    const EntryBefore before{true, outcome.value_bytes, outcome.expires_ms};
     outcome.status = packet.cas == 0 || packet.cas == outcome.version ? Status::kNotStored : Status::kExists;
+    if (bench_->events()->hears(kRequestStreams)) [[unlikely]]
+      TellChange(bench_, gate_->client(), *request, packet.value_bytes, *now_, before, outcome);
   } else {
     outcome = Outcome();
-    store_->Execute(*request, *now_, nullptr, &outcome);
+    ExecuteHeard(bench_, gate_->client(), *request, *now_, nullptr, &outcome);
   }
   if (outcome.status >= Status::kLogFull) [[unlikely]] {
     const Why why = ParkOrRefuse(packet.id, request->key, outcome.status);
@@ -96,11 +100,13 @@ void BinaryDialect::CountStorage(const Outcome& outcome) {
 }
 
 Progress BinaryDialect::RefuseTooLarge(const BinaryRequest& packet, const char* at, const char* value) {
+  const EntryBefore before = LookIfHeard(bench_, packet.key, *now_);
   if (packet.info->verb == Verb::kSet && !swallow_delete_.Delete(packet.key, *now_, store_, *gate_)) {
     if (gate_->ParkForRoom()) return {at, Why::kParked};
     return Swallow(packet, Refusal(), value);
   }
   bench_->counters()->Add(Counter::kTooLarge, 1);
+  TellRefused(bench_, gate_->client(), StoreRequest(packet), Status::kTooLarge, *now_, before);
   return Swallow(packet, kTooLargeError, value);
 }
 
@@ -114,6 +120,7 @@ Progress BinaryDialect::BeginLarge(const BinaryRequest& packet, Request request,
   request.key = {large->key, packet.key.size()};
   large->request = request;
   large->tag = TagOf(packet.id);
+  const EntryBefore before = LookIfHeard(bench_, request.key, *now_);
   const Status status = store_->Reserve(request, packet.value_bytes, *now_, &large->body);
   if (status == Status::kStored) {
     stream_->Receive(std::move(large));
@@ -123,6 +130,7 @@ Progress BinaryDialect::BeginLarge(const BinaryRequest& packet, Request request,
     if (gate_->ParkForRoom()) return {at, Why::kParked};
     return Swallow(packet, Refusal(), value);
   }
+  TellRefused(bench_, gate_->client(), request, status, *now_, before);
   swallow_delete_.Find(packet.key, *now_, store_, *gate_);
   return Swallow(packet, status == Status::kNoMemory ? kNoMemoryError : kTooLargeError, value);
 }
@@ -135,7 +143,11 @@ Why BinaryDialect::FinishBody(LargeBody* large) {
     return Why::kDone;
   }
   Outcome outcome;
+  const uint64_t value_bytes = large->body.value_bytes;
+  const EntryBefore before = LookIfHeard(bench_, large->request.key, *now_);
   store_->Link(&large->body, large->request, *now_, &outcome);
+  if (bench_->events()->hears(kRequestStreams)) [[unlikely]]
+    TellChange(bench_, gate_->client(), large->request, value_bytes, *now_, before, outcome);
   if (outcome.status >= Status::kLogFull) [[unlikely]] {
     const Why why = ParkOrRefuse(id, large->request.key, outcome.status);
     if (why != Why::kParked) store_->Abandon(&large->body);

@@ -34,8 +34,14 @@ enum class Counter : uint8_t {
   // TLS: sessions that handshakes began, and handshakes that failed.
   kTlsSessions,
   kTlsFailures,
+  // Events for clients that watch: those that found no room in a thread's log, or in the buffer of a watcher, and the
+  // others.
+  kLogWorkerDropped,
+  kLogWorkerWritten,
+  kLogWatcherSkipped,
+  kLogWatcherSent,
 };
-inline constexpr size_t kCounterCount = static_cast<size_t>(Counter::kTlsFailures) + 1;
+inline constexpr size_t kCounterCount = static_cast<size_t>(Counter::kLogWatcherSent) + 1;
 
 // Values of all counters at one moment, or differences of them.
 class CounterValues {

@@ -19,11 +19,12 @@ namespace cairn {
 
 // Why a dialect stopped at `at`.
 enum class Why : uint8_t {
-  kDone,     // not stopped: continue at `at`
-  kMore,     // the request at `at` is not whole; see Stream::Need()
-  kFull,     // replies must leave, or other sessions must have a turn, before the request at `at` is executed
-  kParked,   // the request at `at` waits for the log or a load; it is then executed again from its beginning
-  kClosing,  // the session ends: nothing behind `at` is executed
+  kDone,      // not stopped: continue at `at`
+  kMore,      // the request at `at` is not whole; see Stream::Need()
+  kFull,      // replies must leave, or other sessions must have a turn, before the request at `at` is executed
+  kParked,    // the request at `at` waits for the log or a load; it is then executed again from its beginning
+  kClosing,   // the session ends: nothing behind `at` is executed
+  kWatching,  // the client watches from now on: nothing behind `at` is executed
 };
 
 struct Progress {

@@ -5,6 +5,7 @@
 #include <memory>
 
 #include "protocol/exptime.h"
+#include "protocol/heard_requests.h"
 #include "protocol/limits.h"
 #include "protocol/meta_compose.h"
 
@@ -103,6 +104,7 @@ Why MetaCommands::RunGet(const MetaLine& line) {
   const char* value = nullptr;
   const Done done = Fetch(job, &outcome, &value);
   if (done != Done::kYes) return done == Done::kParked ? Why::kParked : Why::kDone;
+  HearGet(job, outcome);
   if (outcome.status == Status::kFound) {
     AppendHit(job, outcome, value);
   } else if (outcome.status == Status::kNotFound) {
@@ -145,6 +147,14 @@ MetaCommands::Done MetaCommands::Fetch(const Job& job, Outcome* outcome, const c
   }
   Append(reply);
   return Done::kRefused;
+}
+
+// An entry that the request has made was missed.
+void MetaCommands::HearGet(const Job& job, const Outcome& outcome) const {
+  if (!bench_->events()->hears(kFetchers)) [[likely]]
+    return;
+  const Status status = (outcome.marks & kMarkCreated) != 0 ? Status::kNotFound : outcome.status;
+  TellFetch(bench_, gate_->client(), job.request.key, *now_, status, outcome.value_bytes);
 }
 
 void MetaCommands::AppendHit(const Job& job, const Outcome& outcome, const char* value) {
@@ -305,6 +315,7 @@ Why MetaCommands::RunDebug(const MetaLine& line) {
   job.request.key = line.key;
   Outcome outcome;
   store_->Execute(job.request, *now_, nullptr, &outcome);
+  HearFetch(bench_, gate_->client(), job.request, *now_, outcome);
   ByteBuffer* sink = gate_->sink();
   const size_t begin = sink->size();
   if (outcome.status == Status::kFound) {
@@ -413,7 +424,7 @@ MetaCommands::Done MetaCommands::Change(const Job& job, Outcome* outcome) {
   }
   if (gate_->ParkForSlowdown(job.request.key, *now_)) [[unlikely]]
     return Done::kParked;
-  store_->Execute(job.request, *now_, nullptr, outcome);
+  ExecuteHeard(bench_, gate_->client(), job.request, *now_, nullptr, outcome);
   if (outcome->status < Status::kLogFull) [[likely]]
     return Done::kYes;
   return ParkOrRefuse(job.request, outcome->status);

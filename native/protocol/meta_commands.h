@@ -62,6 +62,7 @@ class MetaCommands final : private StorageReplies {
   Done ParkOrRefuse(const Request& request, Status status);
   // Executes an mg. The value of a hit is at *value, which may be in the sink's room.
   Done Fetch(const Job& job, Outcome* outcome, const char** value);
+  void HearGet(const Job& job, const Outcome& outcome) const;
   void AppendHit(const Job& job, const Outcome& outcome, const char* value);
   // Appends a code and the flags, and settles the reply. `hides`: it is empty.
   void AppendCode(std::string_view code, const struct MetaReply& reply, const Request& request, bool hides);

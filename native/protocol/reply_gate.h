@@ -59,6 +59,10 @@ class ReplyGate {
   ReplyGate(const ReplyGate&) = delete;
   ReplyGate& operator=(const ReplyGate&) = delete;
 
+  // The number of the session, in events.
+  void SetClient(uint64_t client) { client_ = client; }
+  uint64_t client() const { return client_; }
+
   // ---- a call ----
 
   // Moves the replies that may leave by now to `out`. False: the log can never commit the held replies, and the session
@@ -226,6 +230,7 @@ class ReplyGate {
   HeldReplies held_;
   bool has_error_form_ = false;
   uint64_t tag_ = 0;  // of the reply at hand
+  uint64_t client_ = 0;
 
   ReadThrough* loads_ = nullptr;
   uint64_t load_ = 0;  // 0: none is waited for

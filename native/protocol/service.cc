@@ -94,7 +94,11 @@ std::vector<Service::Connection> Service::Connections(const Now& now) {
   return connections;
 }
 
-Workbench::Workbench(Service* service, PinnedValues* pinned) : service_(service), pinned_(pinned) {
+Workbench::Workbench(Service* service, PinnedValues* pinned)
+    : service_(service),
+      pinned_(pinned),
+      events_(service->watch_hub()->last_number(), &service->own_counters_, service->wakers_.get()) {
+  service->watch_hub()->AddLog(&events_);
   for (Request& request : group_.requests) request.reads_through = service->loads() != nullptr;
   OsLockGuard guard(&service_->lock_);
   next_ = service_->workbenches_;
@@ -104,6 +108,7 @@ Workbench::Workbench(Service* service, PinnedValues* pinned) : service_(service)
 }
 
 Workbench::~Workbench() {
+  service_->watch_hub()->RemoveLog(&events_);
   OsLockGuard guard(&service_->lock_);
   service_->retired_ += counters_.Read();
   *link_ = next_;

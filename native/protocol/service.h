@@ -1,8 +1,8 @@
 // A Service is shared by all sessions of one server: the store, the server's options, its counters, and the wake-ups of
 // waiting sessions.
 //
-// A Workbench is shared by the sessions of one thread: room for a group of requests and their outcomes, and counters
-// that only this thread writes.
+// A Workbench is shared by the sessions of one thread: room for a group of requests and their outcomes, counters that
+// only this thread writes, and its events for clients that watch.
 //
 // Thread safety: a Service may be used from any thread; a Workbench and its sessions belong to one thread.
 // Ownership: the store outlives the service, the service its workbenches, a workbench its sessions.
@@ -24,10 +24,13 @@
 #include "protocol/ack.h"
 #include "protocol/certificate_refresh.h"
 #include "protocol/counters.h"
+#include "protocol/event_log.h"
+#include "protocol/key_display.h"
 #include "protocol/key_group.h"
 #include "protocol/limits.h"
 #include "protocol/pinned_values.h"
 #include "protocol/test_loads.h"
+#include "protocol/watch_hub.h"
 #include "store/commit_marks.h"
 #include "store/log_view.h"
 #include "store/read_through.h"
@@ -64,6 +67,10 @@ class Service {
     // -F, -X: clients can neither clear the cache, nor list keys.
     bool disable_flush_all = false;
     bool disable_dumping = false;
+    // -W: clients cannot watch.
+    bool disable_watch = false;
+    // Keys of lists and event lines are hidden; see KeyDisplay.
+    bool hide_keys = false;
     // The log behind the store; null: no log. It outlives the service.
     LogView* log = nullptr;
     // The loads of values that are not in memory; null: none, and a request for such a value is refused. It outlives
@@ -167,6 +174,9 @@ class Service {
   void CountRefresh(const Now& now) { certificates_since_ms_.store(now.boot_ms, std::memory_order_relaxed); }
   uint64_t certificates_since_ms() const { return certificates_since_ms_.load(std::memory_order_relaxed); }
   bool is_accepting() const { return is_accepting_.load(std::memory_order_relaxed); }
+  // The clients that watch.
+  WatchHub* watch_hub() { return &watch_hub_; }
+  const KeyDisplay& keys() const { return keys_; }
   void SetVerbosity(uint32_t verbosity) { verbosity_.store(verbosity, std::memory_order_relaxed); }
   uint32_t verbosity() const { return verbosity_.load(std::memory_order_relaxed); }
 
@@ -205,12 +215,14 @@ class Service {
   std::atomic<uint64_t> time_stopped_at_ms_{0};  // boot clock, already ahead; 0: it runs
 
   Counters own_counters_;  // AddShared() only
+  const KeyDisplay keys_{options_.hide_keys};
   std::atomic<uint32_t> verbosity_{0};
   std::atomic<bool> is_accepting_{true};
   std::atomic<size_t> unsent_bytes_{0};
   std::atomic<uint64_t> certificates_since_ms_{0};
 
   const std::shared_ptr<WakerList> wakers_ = std::make_shared<WakerList>();
+  WatchHub watch_hub_{store_, &own_counters_, &keys_, wakers_.get()};
   std::shared_ptr<LogWatch> log_watch_;  // null without a log
 
   OsLock lock_;
@@ -233,6 +245,8 @@ class Workbench {
   Service* service() const { return service_; }
   Counters* counters() { return &counters_; }
   KeyGroup* group() { return &group_; }
+  // What its sessions do, for clients that watch.
+  EventLog* events() { return &events_; }
   // Counts a gat. A key that was refused is neither a hit nor a miss.
   void CountGat(Status status) {
     if (status == Status::kFound) counters_.Add(Counter::kGatHits, 1);
@@ -247,6 +261,7 @@ class Workbench {
   Workbench* next_ = nullptr;  // guarded by the service's lock
   Workbench** link_ = nullptr;
   Counters counters_;
+  EventLog events_;
   KeyGroup group_;
 };
 

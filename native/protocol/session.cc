@@ -14,16 +14,24 @@ Session::Session(Workbench* bench, std::shared_ptr<const ConnectionNames> names,
       text_(bench, &stream_, &gate_, &now_) {
   stream_.SetDialect(&text_);
   service_->CountConnection();
-  OsLockGuard guard(&service_->lock_);
-  id_ = ++service_->last_session_id_;
-  service_->session_count_++;
-  next_ = service_->sessions_;
-  link_ = &service_->sessions_;
-  if (next_ != nullptr) next_->link_ = &next_;
-  *link_ = this;
+  {
+    OsLockGuard guard(&service_->lock_);
+    id_ = ++service_->last_session_id_;
+    service_->session_count_++;
+    next_ = service_->sessions_;
+    link_ = &service_->sessions_;
+    if (next_ != nullptr) next_->link_ = &next_;
+    *link_ = this;
+  }
+  gate_.SetClient(id_);
+  now_ = service_->Time(now);
+  if (bench_->events()->hears(kConnectionEvents)) [[unlikely]]
+    TellConnection(Event::Kind::kConnected);
 }
 
 Session::~Session() {
+  if (bench_->events()->hears(kConnectionEvents)) [[unlikely]]
+    TellConnection(Event::Kind::kDisconnected);
   OsLockGuard guard(&service_->lock_);
   service_->session_count_--;
   *link_ = next_;
@@ -79,9 +87,30 @@ void Session::LookAtFirst(char byte) {
   if (foreign_ != Foreign::kNone) stream_.Close();
 }
 
+// Lines stand behind all replies. Those that the client has not taken yet are not added to.
+Session::Next Session::Watch() {
+  const bool takes_lines = !gate_.has_held() && !gate_.has_backlog();
+  ByteBuffer* const out = gate_.sink();
+  const size_t begin = out->size();
+  text_.watcher()->Proceed(takes_lines, now_, out);
+  if (takes_lines) bench_->counters()->Add(Counter::kBytesWritten, out->size() - begin);
+  return gate_.failed() ? Next::kClose : Next::kRead;
+}
+
+void Session::TellConnection(Event::Kind kind) {
+  Event event;
+  event.kind = kind;
+  const bool is_normal = close_reason_ == CloseReason::kError && (ended_ || stream_.has_quit());
+  event.reason = is_normal ? CloseReason::kNormal : close_reason_;
+  event.client = id_;
+  // That of its end is not known here.
+  event.wall_ms = kind == Event::Kind::kConnected ? now_.wall_ms : 0;
+  bench_->events()->Append(event, names_->peer);
+}
+
 Session::Next Session::Finish() {
   stream_.Trim();
-  if (ended_ && stream_.state() == Stream::State::kOpen) stream_.Close();
+  if (ended_ && (stream_.state() == Stream::State::kOpen || is_watching())) stream_.Close();
   gate_.EndCall(stream_.kept_bytes() < kept_bytes_before_);
   // Without memory for a reply nothing that follows could be trusted.
   if (gate_.failed() || stream_.failed()) {
@@ -91,6 +120,8 @@ Session::Next Session::Finish() {
   switch (stream_.state()) {
     case Stream::State::kOpen:
       return Next::kRead;
+    case Stream::State::kWatching:
+      return Watch();
     case Stream::State::kParked:
       return Next::kWait;
     case Stream::State::kFull:

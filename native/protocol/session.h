@@ -32,6 +32,7 @@
 #include "base/clock.h"
 #include "protocol/binary_dialect.h"
 #include "protocol/byte_buffer.h"
+#include "protocol/event_log.h"
 #include "protocol/reply_gate.h"
 #include "protocol/service.h"
 #include "protocol/stream.h"
@@ -72,10 +73,20 @@ class Session {
   // The client sends no more: kClose once every complete request has been answered.
   Next End(size_t backlog_bytes, const Now& now, ByteBuffer* out);
 
-  // True: call Continue() when the service wakes its fronts (a load, a commit, room in the log).
-  bool waits() const { return stream_.state() == Stream::State::kParked || gate_.has_held(); }
+  // True: call Continue() when the service wakes its fronts (a load, a commit, room in the log, events for
+  // a client that watches).
+  bool waits() const { return stream_.state() == Stream::State::kParked || gate_.has_held() || is_watching(); }
   // Not 0: call Continue() after this time, too.
-  uint64_t continue_in_ms() const { return gate_.SlowedForMs(now_); }
+  uint64_t continue_in_ms() const {
+    if (is_watching()) [[unlikely]]
+      return text_.watcher()->interval_ms();
+    return gate_.SlowedForMs(now_);
+  }
+  // The client watches: what it sends is dropped, and it gets lines as far as it takes them. It is neither idle, nor
+  // stalled if it takes none.
+  bool is_watching() const { return stream_.state() == Stream::State::kWatching; }
+  // Why the session ends, if not because the client has ended it.
+  void SetCloseReason(CloseReason reason) { close_reason_ = reason; }
   // The client speaks a protocol that is not served: nothing was executed, and the connection is to be closed.
   enum class Foreign : uint8_t { kNone, kBinary, kTls };
   Foreign foreign() const { return foreign_; }
@@ -88,6 +99,8 @@ class Session {
 
   void Begin(size_t backlog_bytes, const Now& now, ByteBuffer* out);
   void LookAtFirst(char byte);
+  Next Watch();
+  void TellConnection(Event::Kind kind);
   Next Finish();
 
   Service* const service_;
@@ -107,6 +120,7 @@ class Session {
   size_t kept_bytes_before_ = 0;
   bool has_begun_ = false;
   bool ended_ = false;
+  CloseReason close_reason_ = CloseReason::kError;
   Foreign foreign_ = Foreign::kNone;
 };
 

@@ -127,11 +127,16 @@ void AppendGeneral(Service* service, const Now& now, StatSink* out) {
        "slab_reassign_busy_items", "slab_reassign_busy_deletes", "slab_reassign_busy_nomem"},
       out);
   out->Add("slab_reassign_last_busy_status", "none");
-  AppendZeros(
-      {"slab_reassign_running", "slabs_moved", "lru_crawler_running", "lru_crawler_starts", "lru_maintainer_juggles",
-       "malloc_fails", "log_worker_dropped", "log_worker_written", "log_watcher_skipped", "log_watcher_sent",
-       "log_watchers", "unexpected_napi_ids", "round_robin_fallback"},
-      out);
+  AppendZeros({"slab_reassign_running", "slabs_moved", "lru_crawler_running", "lru_crawler_starts",
+               "lru_maintainer_juggles", "malloc_fails"},
+              out);
+  AppendAll({{"log_worker_dropped", port[Counter::kLogWorkerDropped]},
+             {"log_worker_written", port[Counter::kLogWorkerWritten]},
+             {"log_watcher_skipped", port[Counter::kLogWatcherSkipped]},
+             {"log_watcher_sent", port[Counter::kLogWatcherSent]},
+             {"log_watchers", service->watch_hub()->watcher_count()}},
+            out);
+  AppendZeros({"unexpected_napi_ids", "round_robin_fallback"}, out);
   AppendAll({{"bytes", store.charged_bytes},
              {"curr_items", store.entries},
              {"total_items", store.sets},
@@ -211,9 +216,8 @@ void AppendSettings(Service* service, StatSink* out) {
              {"temporary_ttl", "0"}},
             out);
   out->Add("idle_timeout", options.idle_timeout_s);
-  AppendAll({{"watcher_logbuf_size", "0"},
-             {"worker_logbuf_size", "0"},
-             {"read_buf_mem_limit", "0"},
+  AppendAll({{"watcher_logbuf_size", Watcher::kWatcherBytes}, {"worker_logbuf_size", EventLog::kEventLogBytes}}, out);
+  AppendAll({{"read_buf_mem_limit", "0"},
              {"track_sizes", "no"},
              {"inline_ascii_response", "no"},
              {"ext_item_size", "0"},

@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "protocol/execute.h"
+#include "protocol/heard_requests.h"
 #include "protocol/limits.h"
 
 namespace cairn {
@@ -45,6 +46,22 @@ Progress Storage::Run(const StorageLine& line, StorageReplies* replies, const ch
   return StoreInLine(line, at, block);
 }
 
+// Inlined: each set goes through it.
+[[gnu::always_inline]] inline void Storage::Execute(const Request& request, Outcome* outcome) {
+  *outcome = Outcome();
+  ExecuteHeard(bench_, gate_->client(), request, *now_, nullptr, outcome);
+  if (request.meta == nullptr || !request.meta->vivifies) [[likely]]
+    return;
+  Request add = request;
+  add.verb = Verb::kAdd;
+  add.has_compare = false;
+  add.expires_ms = request.keep_else_ms;
+  for (int i = 0; i < kConcatTriesMax && outcome->status == Status::kNotStored; i++) {
+    *outcome = Outcome();
+    store_->Execute(i % 2 == 0 ? add : request, *now_, nullptr, outcome);
+  }
+}
+
 Progress Storage::StoreInLine(const StorageLine& line, const char* at, const char* block) {
   const char* after = block + BlockBytes(line);
   if (std::memcmp(after - kLineEnd.size(), kLineEnd.data(), kLineEnd.size()) != 0) {
@@ -59,7 +76,10 @@ Progress Storage::StoreInLine(const StorageLine& line, const char* at, const cha
   if (IsConcat(request) &&
       !FitsItem(request, line.body_bytes, service_->options().item_bytes_max, *now_, store_, &outcome)) {
     // The reply tells of the value that is there.
+    const EntryBefore before{true, outcome.value_bytes, outcome.expires_ms};
     outcome.status = Status::kNotStored;
+    if (bench_->events()->hears(kRequestStreams)) [[unlikely]]
+      TellChange(bench_, gate_->client(), request, request.value.size(), *now_, before, outcome);
   } else {
     Execute(request, &outcome);
   }
@@ -70,21 +90,6 @@ Progress Storage::StoreInLine(const StorageLine& line, const char* at, const cha
   CountStorage(outcome);
   replies_->AppendOutcome(request, outcome, line.no_reply);
   return {after, Why::kDone};
-}
-
-void Storage::Execute(const Request& request, Outcome* outcome) {
-  *outcome = Outcome();
-  store_->Execute(request, *now_, nullptr, outcome);
-  if (request.meta == nullptr || !request.meta->vivifies) [[likely]]
-    return;
-  Request add = request;
-  add.verb = Verb::kAdd;
-  add.has_compare = false;
-  add.expires_ms = request.keep_else_ms;
-  for (int i = 0; i < kConcatTriesMax && outcome->status == Status::kNotStored; i++) {
-    *outcome = Outcome();
-    store_->Execute(i % 2 == 0 ? add : request, *now_, nullptr, outcome);
-  }
 }
 
 Progress Storage::BeginLarge(const StorageLine& line, const char* at, const char* block) {
@@ -98,6 +103,7 @@ Progress Storage::BeginLarge(const StorageLine& line, const char* at, const char
   large->request = request;
   large->end_bytes = kLineEnd.size();
   large->no_reply = line.no_reply;
+  const EntryBefore before = LookIfHeard(bench_, request.key, *now_);
   const Status status = store_->Reserve(request, line.body_bytes, *now_, &large->body);
   if (status == Status::kStored) {
     stream_->Receive(std::move(large));
@@ -107,18 +113,21 @@ Progress Storage::BeginLarge(const StorageLine& line, const char* at, const char
     if (gate_->ParkForRoom()) return {at, Why::kParked};
     return Swallow(BlockBytes(line), gate_->CountRefusal(), line.no_reply, block);
   }
+  TellRefused(bench_, gate_->client(), request, status, *now_, before);
   swallow_delete_.Find(request.key, *now_, store_, *gate_);
   const Reply reply = status == Status::kNoMemory ? Reply::kNoMemoryToStore : Reply::kTooLarge;
   return Swallow(BlockBytes(line), reply, line.no_reply, block);
 }
 
 Progress Storage::RefuseTooLarge(const StorageLine& line, const char* at, const char* block) {
+  const EntryBefore before = LookIfHeard(bench_, line.request.key, *now_);
   // Not even the old value may be served any more: the client meant to replace it.
   if (line.drops_old && !swallow_delete_.Delete(line.request.key, *now_, store_, *gate_)) {
     if (gate_->ParkForRoom()) return {at, Why::kParked};
     return Swallow(BlockBytes(line), gate_->CountRefusal(), line.no_reply, block);
   }
   bench_->counters()->Add(Counter::kTooLarge, 1);
+  TellRefused(bench_, gate_->client(), line.request, Status::kTooLarge, *now_, before);
   return Swallow(BlockBytes(line), Reply::kTooLarge, line.no_reply, block);
 }
 
@@ -147,7 +156,11 @@ Why Storage::FinishBody(LargeBody* large) {
     return Why::kDone;
   }
   Outcome outcome;
+  const uint64_t value_bytes = large->body.value_bytes;
+  const EntryBefore before = LookIfHeard(bench_, large->request.key, *now_);
   store_->Link(&large->body, large->request, *now_, &outcome);
+  if (bench_->events()->hears(kRequestStreams)) [[unlikely]]
+    TellChange(bench_, gate_->client(), large->request, value_bytes, *now_, before, outcome);
   if (outcome.status >= Status::kLogFull) [[unlikely]] {
     const Why why = ParkOrRefuse(large->request, outcome.status, large->no_reply);
     if (why != Why::kParked) store_->Abandon(&large->body);

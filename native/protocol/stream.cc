@@ -27,7 +27,7 @@ void Stream::Feed(std::string_view bytes) {
   const char* end = at + bytes.size();
   while (at != end && state_ == State::kOpen && !rest_.empty()) at = CompleteRest(at, end);
   if (at != end && state_ == State::kOpen) at = Run(at, end);
-  if (at != end && state_ != State::kClosing) rest_.Append(Between(at, end));
+  if (at != end && !drops_bytes()) rest_.Append(Between(at, end));
 }
 
 size_t Stream::Landing(std::span<char>* places, size_t count) {
@@ -75,6 +75,9 @@ const char* Stream::Run(const char* at, const char* end) {
       case Why::kClosing:
         state_ = State::kClosing;
         break;
+      case Why::kWatching:
+        state_ = State::kWatching;
+        break;
     }
     return at;
   }
@@ -87,7 +90,7 @@ Progress Stream::RunBlock(const char* at, const char* end) {
 void Stream::RunRest() {
   const char* begin = rest_.data();
   const char* done = Run(begin, begin + rest_.size());
-  if (state_ == State::kClosing) {
+  if (drops_bytes()) {
     rest_.Clear();
   } else {
     rest_.DropFront(static_cast<size_t>(done - begin));

@@ -9,6 +9,7 @@
 // kParked      keeps the bytes                         kOpen: the request is executed again, unless it waits for a load
 //                                                      or a slowdown that has not ended
 // kClosing     drops the bytes                         nothing
+// kWatching    drops the bytes                         nothing
 //
 // Not thread-safe: it is its session's.
 #pragma once
@@ -30,7 +31,7 @@ namespace cairn {
 
 class Stream {
  public:
-  enum class State : uint8_t { kOpen, kFull, kParked, kClosing };
+  enum class State : uint8_t { kOpen, kFull, kParked, kClosing, kWatching };
 
   // `now`: the time of the call in progress. All arguments outlive the stream; the dialect is set before the first
   // Feed().
@@ -54,8 +55,13 @@ class Stream {
   void Resume();
   // Nothing more is executed.
   void Close() { state_ = State::kClosing; }
+  // The client has asked for the end: a dialect that answers kClosing.
+  void SetQuit() { has_quit_ = true; }
+  bool has_quit() const { return has_quit_; }
 
   State state() const { return state_; }
+  // Bytes that come are dropped, whatever they are.
+  bool drops_bytes() const { return state_ == State::kClosing || state_ == State::kWatching; }
   size_t kept_bytes() const { return rest_.size(); }
   // There was no memory for bytes to be kept.
   bool failed() const { return rest_.failed(); }
@@ -101,6 +107,7 @@ class Stream {
 
   State state_ = State::kOpen;
   Mode mode_ = Mode::kRequests;
+  bool has_quit_ = false;
   // An unfinished request, or all bytes that came while nothing could be executed.
   ByteBuffer rest_;
   // Bytes that the request at the start of rest_ takes; 0: up to its line end.

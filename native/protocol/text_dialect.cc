@@ -4,6 +4,7 @@
 
 #include "protocol/execute.h"
 #include "protocol/exptime.h"
+#include "protocol/heard_requests.h"
 #include "protocol/limits.h"
 #include "protocol/stats.h"
 #include "protocol/test_commands.h"
@@ -147,7 +148,7 @@ Why TextDialect::RunKeyed(const TextRequest& line) {
     return Why::kParked;
   const Request request = StoreRequestOf(line, *now_);
   Outcome outcome;
-  store_->Execute(request, *now_, nullptr, &outcome);
+  ExecuteHeard(bench_, gate_->client(), request, *now_, nullptr, &outcome);
   if (outcome.status >= Status::kLogFull) [[unlikely]]
     return ParkOrRefuse(line.key, outcome.status, line.no_reply);
   AppendOutcome(request, outcome, line.no_reply);
@@ -166,6 +167,7 @@ Why TextDialect::RunWords(const TextRequest& line) {
       gate_->sink()->Append("\r\n");
       return Why::kDone;
     case Command::kQuit:
+      stream_->SetQuit();
       return Why::kClosing;
     case Command::kVerbosity: {
       const bool no_reply = LastWord(words) == "noreply";
@@ -184,6 +186,8 @@ Why TextDialect::RunWords(const TextRequest& line) {
       return RunCrawler(line);
     case Command::kRefreshCerts:
       return RunRefresh(LastWord(words) == "noreply");
+    case Command::kWatch:
+      return RunWatch(line);
     case Command::kStats: {
       const std::string_view topic = NextWord(&words);
       if (topic == "cachedump") return RunCacheDump(words);

@@ -3,6 +3,7 @@
 //   text_dialect.cc   lines, and commands of one line
 //   text_keys.cc      get-type commands
 //   text_dump.cc      lists of all entries
+//   text_watch.cc     watch
 //
 // Commands with a data block go through storage.h, and so do those of the meta protocol, whose lines are found here and
 // read and executed by meta_commands.h.
@@ -38,6 +39,9 @@ class TextDialect final : public Dialect, private StorageReplies {
   Why FinishBody(LargeBody* large) override { return storage_.FinishBody(large); }
   void LoseBody(const LargeBody& large, uint64_t left_bytes) override { storage_.LoseBody(large, left_bytes); }
   void FinishSwallow() override { storage_.FinishSwallow(); }
+
+  // Of a client that watches.
+  Watcher* watcher() const { return watcher_.get(); }
 
  private:
   // Executes one line from `at` on, and for storage commands its block.
@@ -90,6 +94,10 @@ class TextDialect final : public Dialect, private StorageReplies {
   Why ContinueDump();
   void AppendDumped(std::string_view key);
 
+  // ---- text_watch.cc ----
+
+  Why RunWatch(const TextRequest& line);
+
   // ---- replies ----
 
   void Append(Reply reply, bool no_reply = false) {
@@ -119,6 +127,8 @@ class TextDialect final : public Dialect, private StorageReplies {
 
   // The list that the line at the beginning of the bytes has begun.
   std::unique_ptr<Dump, DumpDeleter> dump_;
+
+  std::unique_ptr<Watcher> watcher_;
 
   Storage storage_;
   MetaCommands meta_;

@@ -7,6 +7,7 @@
 #include <charconv>
 #include <string_view>
 
+#include "protocol/key_display.h"
 #include "protocol/limits.h"
 #include "protocol/text_dialect.h"
 #include "protocol/text_parse.h"
@@ -18,30 +19,6 @@ namespace {
 // `stats items` shows all entries as one class.
 constexpr std::string_view kOnlyClass = "1";
 constexpr uint32_t kClassMax = 63;
-
-bool IsUnreserved(char c) {
-  return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '-' || c == '.' ||
-         c == '_' || c == '~';
-}
-
-// As in a URI: all but letters, digits, and -._~ becomes %XX.
-void AppendEncoded(std::string_view key, ByteBuffer* out) {
-  constexpr char kDigits[] = "0123456789ABCDEF";
-  char* to = out->Room(3 * key.size());
-  if (to == nullptr) return;
-  const char* const begin = to;
-  for (const char c : key) {
-    if (IsUnreserved(c)) {
-      *to++ = c;
-      continue;
-    }
-    const auto byte = static_cast<unsigned char>(c);
-    *to++ = '%';
-    *to++ = kDigits[byte >> 4];
-    *to++ = kDigits[byte & 15];
-  }
-  out->Advance(static_cast<size_t>(to - begin));
-}
 
 void AppendField(std::string_view name, uint64_t value, ByteBuffer* out) {
   char digits[20];
@@ -62,9 +39,10 @@ bool IsTextKey(std::string_view key) {
 }
 
 // key=a exp=-1 la=1764446400 cas=7 fetch=no cls=1 size=63 flags=0
-void AppendMetaLine(std::string_view key, const Outcome& outcome, const Now& now, ByteBuffer* out) {
+void AppendMetaLine(std::string_view key, const KeyDisplay& keys, const Outcome& outcome, const Now& now,
+                    ByteBuffer* out) {
   out->Append("key=");
-  AppendEncoded(key, out);
+  keys.Append(key, out);
   if (outcome.expires_ms == kNeverExpires) {
     out->Append(" exp=-1");
   } else {
@@ -79,10 +57,15 @@ void AppendMetaLine(std::string_view key, const Outcome& outcome, const Now& now
 }
 
 // ITEM a [3 b; 0 s]
-void AppendItemLine(std::string_view key, const Outcome& outcome, const Now& now, ByteBuffer* out) {
+void AppendItemLine(std::string_view key, const KeyDisplay& keys, const Outcome& outcome, const Now& now,
+                    ByteBuffer* out) {
   if (!IsTextKey(key)) return;
   out->Append("ITEM ");
-  out->Append(key);
+  if (keys.hides()) {
+    keys.Append(key, out);
+  } else {
+    out->Append(key);
+  }
   AppendField(" [", outcome.value_bytes, out);
   AppendField(" b; ", outcome.expires_ms == kNeverExpires ? 0 : UnixSeconds(outcome.expires_ms, now), out);
   out->Append(" s]\r\n");
@@ -93,7 +76,7 @@ void AppendItemLine(std::string_view key, const Outcome& outcome, const Now& now
 struct TextDialect::Dump {
   Store* store;
   Cursor cursor = {};
-  void (*append)(std::string_view key, const Outcome& outcome, const Now& now, ByteBuffer* out) = nullptr;
+  decltype(&AppendMetaLine) append = nullptr;
   // Lines that may still come.
   uint64_t left = UINT64_MAX;
   WalkedEntry entries[kStepEntriesMax];
@@ -192,7 +175,7 @@ void TextDialect::AppendDumped(std::string_view key) {
   if (outcome.status != Status::kFound) return;
   ByteBuffer* to = gate_->sink();
   const size_t begin = to->size();
-  dump_->append(key, outcome, *now_, to);
+  dump_->append(key, service_->keys(), outcome, *now_, to);
   if (to->size() == begin) return;
   // The log will not have it: the client must not see it.
   if (gate_->Settle(begin, request, outcome) == ReplyGate::Slot::kRefused) return to->Truncate(begin);

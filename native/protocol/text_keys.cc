@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "protocol/execute.h"
+#include "protocol/heard_requests.h"
 #include "protocol/limits.h"
 #include "protocol/text_compose.h"
 #include "protocol/text_dialect.h"
@@ -86,6 +87,7 @@ Progress TextDialect::FlushGroup(Progress done) {
   const size_t count = group_->LookUp(*now_, store_);
   const Request* requests = group_->requests;
   Outcome* outcomes = group_->outcomes;
+  const bool is_heard = bench_->events()->hears(kFetchers);
   for (size_t i = 0; i < count; i++) {
     // The rest of a group is asked for again when replies have left. That is safe: a read has no effect, and setting an
     // expiry twice is setting it once. Only a request by itself is ever pinned.
@@ -122,6 +124,8 @@ Progress TextDialect::FlushGroup(Progress done) {
     }
     if (key.is_last) keys_refused_ = false;
     gate_->CountRequest();
+    if (is_heard) [[unlikely]]
+      HearFetch(bench_, gate_->client(), requests[i], *now_, outcomes[i]);
     if (requests[i].verb == Verb::kGetAndTouch) bench_->CountGat(outcomes[i].status);
   }
   has_prefetched_line_ = false;

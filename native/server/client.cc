@@ -315,6 +315,7 @@ void Client::CheckTimeouts(uint64_t now_ms) {
     // A client that has its replies and does not close is not a fault.
     return Destroy(backlog() == 0 ? why_ : Ending::kStalled);
   }
+  if (session_.has_value() && session_->is_watching()) return;
   if (stopped_at_ms_ != kNever && now_ms - stopped_at_ms_ >= stall_ms) return Destroy(Ending::kStalled);
   if (backlog() != 0) return;
   if (is_in_large_request_) {
@@ -322,6 +323,7 @@ void Client::CheckTimeouts(uint64_t now_ms) {
   } else if (idle_ms != 0 && !is_paused_ && !waiting.is_linked() && now_ms - active_at_ms_ >= idle_ms) {
     // A client whose replies wait for the server is not idle.
     loop_->CountIdleKick();
+    session_->SetCloseReason(CloseReason::kIdleTimeout);
     Destroy(Ending::kIdle);
   }
 }

@@ -137,6 +137,11 @@ class Entries::RemovedView final : public RemovedEntry {
   void CopyValue(char* data, size_t bytes) const override {
     memory_->ReadStream(entry_, KeyBytesOf(entry_), data, bytes);
   }
+  bool is_fetched() const override { return (entry_->flags & kEntryFetched) != 0; }
+  uint64_t expires_ms() const override { return ExpiresMsOf(entry_); }
+  uint32_t accessed_s() const override {
+    return (entry_->flags & kEntryHasAccess) != 0 ? LoadU32(BytesOf(entry_) + OffsetsOf(entry_).access) : 0;
+  }
 
  private:
   const EntryMemory* memory_;
@@ -145,6 +150,8 @@ class Entries::RemovedView final : public RemovedEntry {
 
 void Entries::AnnounceTo(RemovalSink* sink, Reason reason, const EntryHeader* entry) const {
   if (sink->wanted(reason) && !IsNegative(entry)) sink->OnRemoved(reason, RemovedView(memory_, entry));
+  if (reason == Reason::kEvicted && sink->is_tapped() && !IsNegative(entry)) [[unlikely]]
+    sink->TellTaps(RemovedView(memory_, entry));
 }
 
 template <bool kMayBeNegative>

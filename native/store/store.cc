@@ -143,6 +143,8 @@ uint64_t Store::entries() const {
   return count;
 }
 
+RemovalSink* Store::removal_sink() const { return ShardAt(0)->removal_sink(); }
+
 void Store::SetRemovalSink(RemovalSink* sink) {
   for (uint32_t i = 0; i < shard_count_; i++) ShardAt(i)->SetRemovalSink(sink);
 }

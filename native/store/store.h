@@ -315,6 +315,8 @@ class Store {
 
   // An optional observer, set before the first request or never. It outlives the store.
   void SetRemovalSink(RemovalSink* sink);
+  // Null: there is none.
+  RemovalSink* removal_sink() const;
 
   // Walks everything and CHECKs the invariants; for tests. O(entries).
   void Verify() const;

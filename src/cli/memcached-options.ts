@@ -26,7 +26,6 @@ const TAKEN: readonly Flag[] = [
   { names: '-f, --slab-growth-factor <num>', doc: 'there are no slabs' },
   { names: '-n, --slab-min-size <bytes>', doc: 'there are no slabs' },
   { names: '-R, --max-reqs-per-event <num>', doc: 'turns are bounded as they are' },
-  { names: '-W, --disable-watch', doc: 'there is no command watch' },
   { names: '-N, --napi_ids <num>', doc: 'clients are spread over the threads in turn' },
 ];
 

@@ -62,6 +62,8 @@ const flags: readonly Flagged[] = [
   ...of(SERVE_OPTIONS, '', [
     'disableFlushAll',
     'disableDumping',
+    'disableWatch',
+    'hideKeys',
     'idleTimeout',
     'verbosity',
     'protocol',

@@ -83,7 +83,7 @@ export class Connection {
   #resuming = false;
   /** Bytes fed since other connections last had their turn. */
   #fedBytes = 0;
-  /** Continues the session after the time that it waits. */
+  /** Continues the session after a time. */
   #slowed: NodeJS.Timeout | undefined;
   #shutDown = false;
   #activeAt: number;
@@ -172,6 +172,9 @@ export class Connection {
       if (since(this.#endingAt) < (this.#socket.writableLength === 0 ? LINGER_MS : timeouts.stallMs)) return;
       // A client that has its replies and does not close is not a fault.
       if (this.#socket.writableLength > 0) this.fault = 'stalled';
+    } else if (this.#slowed !== undefined) {
+      // The session goes on after a time, whatever the client does: it waits, or the client watches.
+      return;
     } else if (this.#stoppedAt >= 0) {
       if (since(this.#stoppedAt) < timeouts.stallMs) return;
       this.fault = 'stalled';
@@ -184,6 +187,7 @@ export class Connection {
       // A client whose replies wait for the server is not idle.
       if (timeouts.idleMs === 0 || this.#paused || this.#waits || since(this.#activeAt) < timeouts.idleMs) return;
       this.fault = 'idle';
+      sessions.countIdleKick(this.#session);
     }
     this.destroy();
   }

@@ -197,6 +197,8 @@ export class MemcachedServer extends EventEmitter<MemcachedServerEvents> {
       testCommands: Number(settings.testCommands),
       disableFlushAll: Number(settings.disableFlushAll),
       disableDumping: Number(settings.disableDumping),
+      disableWatch: Number(settings.disableWatch),
+      hideKeys: Number(settings.hideKeys),
       logMetrics: this.#logMetrics.map(wordsOf).join(','),
       processId: process.pid,
       connectionsMax: settings.maxConnections,

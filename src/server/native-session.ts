@@ -6,7 +6,7 @@ import { type NativeHandle, native } from '../native.ts';
 import type { AckLevel, ServeProtocol } from '../options.ts';
 import type { Listener } from './settings.ts';
 
-/** The options of a service; the numbers and texts below `disableDumping` are for `stats` only. */
+/** The options of a service; the numbers and texts below `hideKeys` are for `stats` only. */
 export interface NativeServiceOptions {
   /** A version of memcached. */
   version: string;
@@ -19,6 +19,8 @@ export interface NativeServiceOptions {
   testCommands: number;
   disableFlushAll: number;
   disableDumping: number;
+  disableWatch: number;
+  hideKeys: number;
   /** The names of the log's numbers, separated by commas. */
   logMetrics: string;
   processId: number;
@@ -67,7 +69,8 @@ export interface NativeSessions {
   endService(service: number): void;
   isServiceClosed(service: number): boolean;
   countRejected(service: number): void;
-  countIdleKick(service: number): void;
+  /** `closeSession` follows. */
+  countIdleKick(session: number): void;
   /** The bytes of replies that one client has not taken, before and now. */
   changeUnsent(service: number, before: number, now: number): void;
   countOutputDrop(service: number): void;

@@ -188,7 +188,6 @@ export class NetFront implements Front {
     const timeouts = { idleMs: this.#limits.idleTimeoutMs, stallMs: this.#limits.stallTimeoutMs };
     for (const connection of this.#connections) {
       connection.checkTimeouts(this.#connectionOwner.coarseNow, timeouts);
-      if (connection.fault === 'idle') sessions.countIdleKick(this.#service);
     }
   }
 

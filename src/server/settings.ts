@@ -65,6 +65,8 @@ export interface ServerSettings {
   readonly testCommands: boolean;
   readonly disableFlushAll: boolean;
   readonly disableDumping: boolean;
+  readonly disableWatch: boolean;
+  readonly hideKeys: boolean;
   readonly verbosity: number;
   readonly front: ServeFront;
   /** That serve connections. */
@@ -87,7 +89,7 @@ export function resolveServeOptions(given: ServeOptions | undefined, cache: Serv
     protocol,
     testCommands,
   } = options;
-  const { disableFlushAll, disableDumping } = options;
+  const { disableFlushAll, disableDumping, disableWatch, hideKeys } = options;
   return {
     listeners: listenersOf(options, ack, cache.highestAck),
     pathMode,
@@ -105,6 +107,8 @@ export function resolveServeOptions(given: ServeOptions | undefined, cache: Serv
     testCommands,
     disableFlushAll,
     disableDumping,
+    disableWatch,
+    hideKeys,
     verbosity: options.verbosity,
     front,
     threads: front === 'node' ? 1 : options.threads || processorCount(),

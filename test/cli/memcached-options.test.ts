@@ -80,11 +80,11 @@ describe('an option of memcached', () => {
   });
 
   test('that tunes what is not here is taken, and all of them are named in one line', async () => {
-    const taken = ['-r', '-k', '-L', '-f', '1.5', '-n', '64', '-R', '10', '-W', '-U', '0'];
+    const taken = ['-r', '-k', '-L', '-f', '1.5', '-n', '64', '-R', '10', '-U', '0'];
     const server = await startServe([...taken, '-o', 'hashpower=20,no_lru_crawler', '-o', 'idle_timeout=60,modern']);
     cleanUps.push(() => server.stop());
     expect(server.stderr).toBe(
-      'Without effect here: -r, -k, -L, -f, -n, -R, -W, -o hashpower, -o no_lru_crawler, -o modern\n',
+      'Without effect here: -r, -k, -L, -f, -n, -R, -o hashpower, -o no_lru_crawler, -o modern\n',
     );
     expect(await ask(server.port, 'stats settings\r\n', 'END\r\n')).toContain('STAT idle_timeout 60\r\n');
   });

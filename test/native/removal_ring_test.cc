@@ -39,6 +39,9 @@ class TestEntry final : public RemovedEntry {
   uint32_t client_flags() const override { return client_flags_; }
   void CopyKey(char* data) const override { std::memcpy(data, key_.data(), key_.size()); }
   void CopyValue(char* data, size_t bytes) const override { std::memcpy(data, value_.data(), bytes); }
+  bool is_fetched() const override { return false; }
+  uint64_t expires_ms() const override { return kNeverExpires; }
+  uint32_t accessed_s() const override { return 0; }
 
  private:
   std::string key_, value_;

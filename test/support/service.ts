@@ -15,6 +15,8 @@ export function startTestService(cache: Cache, protocol: ServeProtocol = 'auto')
     testCommands: 1,
     disableFlushAll: 0,
     disableDumping: 0,
+    disableWatch: 0,
+    hideKeys: 0,
     logMetrics: '',
     processId: 1,
     connectionsMax: 100,

@@ -166,6 +166,22 @@ export const SERVE_OPTIONS = {
       doc: 'refuses `lru_crawler metadump` and `stats cachedump`, which list keys',
     },
   },
+  disableWatch: {
+    check: kinds.yesOrNo(false),
+    default: 'false',
+    doc: 'refuses [`watch`](protocol.md#watch), which shows what clients ask for, and their keys',
+    flag: { names: '-W, --disable-watch', default: '', doc: 'refuses `watch`, which shows the keys of others' },
+  },
+  hideKeys: {
+    check: kinds.yesOrNo(false),
+    default: 'false',
+    doc: '`watch`, `lru_crawler metadump` and `stats cachedump` show a [keyed hash](protocol.md#hidden-keys) in the place of each key',
+    flag: {
+      names: '--hide-keys',
+      default: '',
+      doc: '`watch`, `lru_crawler metadump` and `stats cachedump` show a keyed hash in the place of each key',
+    },
+  },
   verbosity: {
     check: kinds.integer({ without: 0, min: 0, max: 2 ** 32 - 1 }),
     default: '0',

@@ -93,6 +93,13 @@ export interface ServeOptions {
   disableFlushAll?: boolean;
   /** Refuses `lru_crawler metadump` and `stats cachedump`, which list the keys. Default false. */
   disableDumping?: boolean;
+  /** Refuses `watch`, which shows what clients ask for, and their keys. Default false. */
+  disableWatch?: boolean;
+  /**
+   * `watch`, `lru_crawler metadump` and `stats cachedump` show a keyed hash in the place of each key, the same for the
+   * same key until the server ends. Default false.
+   */
+  hideKeys?: boolean;
   /** The verbosity in `stats settings`, until the command `verbosity` changes it. Default 0. */
   verbosity?: number;
   /** Threads that serve connections, 1 to 64; one more accepts them. Default: one for each processor. */
