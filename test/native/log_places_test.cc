@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <map>
 #include <string>
 #include <thread>
 #include <utility>
@@ -289,7 +290,7 @@ TEST(FindInRing, ARecordThatIsNotInTheRingHasItsPlace) {
     uint64_t version;
   };
   std::vector<Written> written;
-  std::vector<std::pair<std::string, LogRange>> log;  // key and version, and where it is
+  std::multimap<std::string, LogRange> log;  // key and version, and where it is
   uint64_t position = 0;
   std::vector<std::pair<uint64_t, std::vector<StoredRecord>>> in_flight;
   const auto commit_all = [&](bool shuffled) {
@@ -297,8 +298,7 @@ TEST(FindInRing, ARecordThatIsNotInTheRingHasItsPlace) {
     for (const auto& [turn, records] : in_flight) {
       const LogRange range{position, position + 100'000};
       position = range.end;
-      for (const StoredRecord& record : records)
-        log.push_back({record.key + "@" + std::to_string(record.version), range});
+      for (const StoredRecord& record : records) log.insert({record.key + "@" + std::to_string(record.version), range});
       ranges.push_back({turn, range});
     }
     if (shuffled) std::reverse(ranges.begin(), ranges.end());
@@ -328,9 +328,9 @@ TEST(FindInRing, ARecordThatIsNotInTheRingHasItsPlace) {
     }
     const std::vector<LogRange> ranges = fed.feed->places()->Find(fed.store->ShardOf(record.key), record.version);
     const std::string name = record.key + "@" + std::to_string(record.version);
-    const bool is_there = std::any_of(log.begin(), log.end(), [&](const auto& entry) {
-      return entry.first == name && Includes(ranges, entry.second.begin);
-    });
+    const auto [begin, end] = log.equal_range(name);
+    const bool is_there =
+        std::any_of(begin, end, [&](const auto& entry) { return Includes(ranges, entry.second.begin); });
     ASSERT_TRUE(is_there) << name;
   }
   EXPECT_GT(in_ring, size_t{0});

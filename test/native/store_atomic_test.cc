@@ -201,25 +201,32 @@ void RandomRun(const StoreOptions& options, bool with_log, uint64_t seed) {
   int refused = 0;
   for (int round = 0; round < 300; round++) {
     Batch batch;
-    std::map<std::string, std::string> after = expected;
-    const uint64_t count = random.Between(1, 60);
+    std::map<std::string, std::optional<std::string>> changes;
     // Now and then so much that it may not fit.
-    const uint64_t bytes_max = random.Below(8) == 0 ? 700'000 : uint64_t{1} << random.Between(3, 15);
+    const bool is_large = random.OneIn(8);
+    const uint64_t count = random.Between(1, is_large ? 12 : 60);
+    const uint64_t bytes_max = is_large ? 700'000 : uint64_t{1} << random.Between(3, 15);
     for (uint64_t i = 0; i < count; i++) {
       const std::string key = "key" + std::to_string(random.Below(200));
       if (random.Below(5) == 0) {
         batch.Delete(key);
-        after.erase(key);
+        changes[key] = std::nullopt;
       } else {
         batch.Set(key, PatternBytes(random.Below(bytes_max), random.Next()));
-        after[key] = *batch.parts.back().value;
+        changes[key] = batch.parts.back().value;
       }
     }
     // And at times so much that it cannot.
     if (round % 20 == 19) batch.Set("key0", std::string(options.memory_bytes, 'x'));
     const AtomicOutcome outcome = batch.ExecuteOn(store.get(), store.now());
     if (outcome.status == Status::kStored) {
-      expected = std::move(after);
+      for (auto& [key, value] : changes) {
+        if (value) {
+          expected[key] = std::move(*value);
+        } else {
+          expected.erase(key);
+        }
+      }
       stored++;
     } else {
       ASSERT_TRUE(outcome.status == Status::kTooLarge || outcome.status == Status::kLogFull);

@@ -29,7 +29,7 @@ struct StoredRecord {
 // Everything that the ring has to give now, record by record; `version` is what the last call told, if any did.
 // REQUIRES: the caller is the ring's reader. CHECKs that the bytes are whole records.
 inline std::vector<StoredRecord> DrainAll(Store* store, uint32_t shard, uint64_t* version = nullptr,
-                                          size_t capacity = size_t{1} << 20) {
+                                          size_t capacity = size_t{1} << 14) {
   std::vector<StoredRecord> records;
   std::string bytes(capacity, '\0');
   for (;;) {
