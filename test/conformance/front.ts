@@ -28,6 +28,8 @@ export interface FrontTraits {
   readonly hasReset: boolean;
   /** The system keeps less than one large reply for a client. */
   readonly buffersLittle: boolean;
+  /** What a client is told that is one too many. */
+  readonly refusal?: string;
 }
 
 const LIMITS: FrontLimits = { maxConnections: 100, idleTimeoutMs: 0, stallTimeoutMs: 30_000 };
@@ -120,7 +122,7 @@ export function describeFront(name: string, traits: FrontTraits, makeHarness: ()
         await serve({ maxConnections: 1 });
         const first = await open();
         await first.ask('mn\r\n');
-        expect(await (await open()).ending()).toBe('ERROR Too many open connections\r\n');
+        expect(await (await open()).ending()).toBe(traits.refusal ?? 'ERROR Too many open connections\r\n');
         await until(() => ended.length === 1);
         expect(ended).toEqual(['rejected']);
         expect(await first.ask('mn\r\n')).toBe('MN\r\n');

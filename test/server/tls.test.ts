@@ -221,9 +221,9 @@ describe('a handshake', () => {
     expect(await third.ask('mn\r\n')).toBe('MN\r\n');
   });
 
-  test('resumes no session if there are no tickets', async () => {
+  test.each(['TLSv1.2', 'TLSv1.3'] as const)('resumes no session of %s if there are no tickets', async (version) => {
     await listen();
-    const versions: ConnectionOptions = { maxVersion: 'TLSv1.2' };
+    const versions: ConnectionOptions = { minVersion: version, maxVersion: version };
     const first = await open(versions);
     await first.ask('mn\r\n');
     const second = await open({ ...versions, session: (first.socket as TLSSocket).getSession()! });
