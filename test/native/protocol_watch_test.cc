@@ -2,9 +2,11 @@
 // commands of all protocols leave memcached's lines is the matter of test/protocol/watch.test.ts too.
 
 #include <algorithm>
+#include <atomic>
 #include <memory>
 #include <string>
 #include <string_view>
+#include <thread>
 #include <utility>
 #include <vector>
 
@@ -633,6 +635,90 @@ TEST(Watch, AsksToBeContinuedSoonerWhileThereAreEvents) {
     EXPECT_NE(watcher.ContinueOnce(), "");
   }
   EXPECT_EQ(watcher.session()->continue_in_ms(), Watcher::kIntervalMsMin);
+}
+
+// Threads that serve, threads that watch, evictions from all of them, and watchers that come and go. Each event reaches
+// each watcher that is there from the beginning to the end, or is counted as skipped; none is told twice.
+TEST(Watch, EveryEventOfManyThreadsIsToldOrCounted) {
+  constexpr int kServing = 3;
+  constexpr int kRounds = 400;
+  StoreOptions store_options = ProtocolServer::SmallStore();
+  store_options.entries_max = 100;
+  ProtocolServer server(ProtocolServer::DefaultOptions(), store_options);
+  RemovalRecorder sink(/*with_values=*/false);
+  server.store()->SetRemovalSink(&sink);
+
+  // They outlive their threads: what is in a log when its workbench ends is told to none.
+  std::vector<std::unique_ptr<Workbench>> benches;
+  for (int i = 0; i <= kServing; i++) benches.push_back(std::make_unique<Workbench>(server.service()));
+  std::atomic<int> serving{kServing};
+  const auto serve = [&](int number) {
+    Workbench& bench = *benches[static_cast<size_t>(number)];
+    const auto names = std::make_shared<const ConnectionNames>(ConnectionNames{"tcp:127.0.0.1:1", "tcp:here"});
+    for (int round = 0; round < kRounds; round++) {
+      Session session(&bench, names, server.now);
+      ByteBuffer out;
+      const std::string key = std::to_string(number) + "-" + std::to_string(round);
+      session.Feed("set " + key + " 0 0 1\r\nx\r\nget " + key + " nothing\r\ndelete " + key + "\r\nset " + key +
+                       " 0 0 1\r\nx\r\nquit\r\n",
+                   0, server.now, &out);
+    }
+    serving.fetch_sub(1);
+  };
+  struct Seen {
+    uint64_t lines = 0;
+    uint64_t skipped = 0;
+    std::vector<uint64_t> numbers;
+  };
+  constexpr std::string_view kAll = "watch fetchers mutations deletions evictions connevents\r\n";
+  const auto read = [](std::string_view text, Seen* seen) {
+    for (const std::string& line : LinesOf(text)) {
+      if (line.starts_with("skipped=")) {
+        seen->skipped += std::stoull(line.substr(8));
+      } else if (const size_t at = line.find(" gid="); at != std::string::npos) {
+        seen->lines++;
+        seen->numbers.push_back(std::stoull(line.substr(at + 5)));
+      }
+    }
+  };
+  const auto visit = [&] {
+    Workbench& bench = *benches[kServing];
+    const auto names = std::make_shared<const ConnectionNames>(ConnectionNames{"unix:", "unix:here"});
+    while (serving.load() != 0) {
+      Session session(&bench, names, server.now);
+      ByteBuffer out;
+      session.Feed("watch evictions\r\n", 0, server.now, &out);
+      for (int i = 0; i < 10; i++) session.Continue(0, server.now, &out);
+    }
+  };
+
+  Workbench bench(server.service());
+  const auto names = std::make_shared<const ConnectionNames>(ConnectionNames{"tcp:127.0.0.1:2", "tcp:here"});
+  Session watcher(&bench, names, server.now);
+  Seen seen;
+  ByteBuffer ok;
+  watcher.Feed(kAll, 0, server.now, &ok);
+  ASSERT_EQ(ok.view(), "OK\r\n");
+  std::vector<std::thread> threads;
+  for (int i = 0; i < kServing; i++) threads.emplace_back(serve, i);
+  threads.emplace_back(visit);
+  const auto take = [&] {
+    ByteBuffer out;
+    watcher.Continue(0, server.now, &out);
+    read(out.view(), &seen);
+    return !out.empty();
+  };
+  while (serving.load() != 0) static_cast<void>(take());
+  for (std::thread& thread : threads) thread.join();
+  while (take()) continue;
+  ProtocolClient last(&server);
+  last.Send("get last\r\n");
+  while (take()) continue;
+
+  EXPECT_EQ(seen.lines + seen.skipped, CountOf(&server, Counter::kLogWorkerWritten));
+  EXPECT_GT(seen.lines, uint64_t{kServing * kRounds});
+  std::sort(seen.numbers.begin(), seen.numbers.end());
+  EXPECT_TRUE(std::adjacent_find(seen.numbers.begin(), seen.numbers.end()) == seen.numbers.end());
 }
 
 // ---- hidden keys ----
