@@ -122,12 +122,14 @@ export class MemcachedServer extends EventEmitter<MemcachedServerEvents> {
   }
 
   /**
-   * Resolves if `serve` could listen now with these options; otherwise rejects as `serve` does, with `ERR_LISTEN`. Call
-   * it before a long start, such as opening a cache with a large log, to learn early that an address is taken. It
-   * listens on each address for a moment; a client that connects then is disconnected.
+   * Resolves if `serve` could listen now with these options; otherwise rejects as `serve` does, with `ERR_LISTEN`, or
+   * with `ERR_INVALID_ARGUMENT` for certificates that cannot be used. Call it before a long start, such as opening a
+   * cache with a large log, to learn early that an address is taken. It listens on each address for a moment; a client
+   * that connects then is disconnected.
    */
   static async probe(options?: ServeOptions): Promise<void> {
     const settings = resolveServeOptions(options, ANY_CACHE);
+    if (settings.tls !== undefined) readCertificates(settings.tls);
     await probe(settings.listeners, settings);
   }
 

@@ -1,7 +1,7 @@
 // TLS on the command line: memcached's names, files and variables, and what is read again while the server runs.
 
 import { execFile, spawnSync } from 'node:child_process';
-import { copyFileSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { copyFileSync, existsSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { TLSSocket } from 'node:tls';
@@ -127,6 +127,15 @@ print('all is well')
 });
 
 describe('is refused, by option and file', () => {
+  test('before a log is opened', async () => {
+    const data = join(folder, 'data');
+    const cli = startCli(['serve', '-p', '-1', '--data', data, '-Z', '-o', 'ssl_chain_cert=/no/such']);
+    cleanUps.push(() => cli.stop());
+    expect((await cli.ended).code).toBe(1);
+    expect(cli.stderr).toContain('Cannot read -o ssl_chain_cert /no/such: there is no such file');
+    expect(existsSync(data)).toBe(false);
+  });
+
   test.each<[string, readonly string[], string]>([
     ['-Z alone', ['-Z'], "Expected -o ssl_chain_cert=FILE beside -Z: the file of the server's certificate"],
     [
