@@ -61,6 +61,7 @@
       "native/protocol/execute.cc",
       "native/protocol/held_replies.cc",
       "native/protocol/key_group.cc",
+      "native/protocol/admin_commands.cc",
       "native/protocol/base64.cc",
       "native/protocol/heard_requests.cc",
       "native/protocol/key_display.cc",

@@ -158,6 +158,7 @@ napi_value StartService(napi_env env, napi_callback_info info) {
   options.disable_dumping = NumberField(env, given, "disableDumping") != 0;
   options.disable_watch = NumberField(env, given, "disableWatch") != 0;
   options.hide_keys = NumberField(env, given, "hideKeys") != 0;
+  options.enable_shutdown = NumberField(env, given, "enableShutdown") != 0;
   options.process_id = NumberField(env, given, "processId");
   options.connections_max = static_cast<uint32_t>(NumberField(env, given, "connectionsMax"));
   options.tcp_port = static_cast<uint32_t>(NumberField(env, given, "tcpPort"));
@@ -171,6 +172,7 @@ napi_value StartService(napi_env env, napi_callback_info info) {
 
   server->waker = ThreadWaker::Of(arguments.environment);
   CHECK(server->waker != nullptr);
+  options.owner = server->waker;
   options.log = server->cache->feed();
   options.loads = server->cache->loads();
   if (options.log != nullptr) {
@@ -267,6 +269,13 @@ napi_value AnswerRefresh(napi_env env, napi_callback_info info) {
   Server* server = arguments.part->servers.At(NumberOf(env, arguments.values[0]));
   server->service->certificates()->Answer(StringOf(env, arguments.values[1]));
   return Undefined(env);
+}
+
+// takeShutdown(service) -> a Service::Shutdown.
+napi_value TakeShutdown(napi_env env, napi_callback_info info) {
+  Arguments arguments = Read(env, info);
+  Server* server = arguments.part->servers.At(NumberOf(env, arguments.values[0]));
+  return Uint32(env, static_cast<uint32_t>(server->service->TakeShutdown()));
 }
 
 // openSession(service, peer, listener, ack, protocol) -> number.
@@ -382,6 +391,7 @@ void InitSessionBinding(Napi::Env env, Napi::Object exports) {
   AddFunction(env, exports, "countRefresh", CountRefresh);
   AddFunction(env, exports, "takeRefresh", TakeRefresh);
   AddFunction(env, exports, "answerRefresh", AnswerRefresh);
+  AddFunction(env, exports, "takeShutdown", TakeShutdown);
   AddFunction(env, exports, "openSession", MakeSession);
   AddFunction(env, exports, "closeSession", CloseSession);
   AddFunction(env, exports, "continueIn", ContinueIn);

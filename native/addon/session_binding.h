@@ -12,6 +12,8 @@
 //   continueIn(session) -> milliseconds             of a result with kSessionSlowed: continueSession() it after that
 //                                                   time at the latest
 //   setOutput(buffer)                               where replies are put from now on
+//   takeShutdown(service) -> 0, 1 or 2               a client has asked for the end of the server: no, plainly,
+//                                                   gracefully; told once, and this thread is woken for it
 //   countIdleKick(session)                          closeSession() follows
 //   countRejected(service), isServiceClosed(service), endService(service)
 //   changeUnsent(service, before, now)              the bytes of replies that one client has not taken

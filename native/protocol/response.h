@@ -33,6 +33,8 @@ enum class Reply : uint8_t {
   kWatchNotAllowed,
   kTooManyWatchers,
   kWatcherFailed,
+  kShutdownNotEnabled,
+  kBadShutdownMode,
   kDuplicateFlag,
   kInvalidFlag,
   kInvalidOrDuplicateFlag,  // what ma says of all wrong flags
@@ -89,6 +91,8 @@ inline constexpr std::string_view kReplyText[] = {
     "CLIENT_ERROR watch commands not allowed\r\n",
     "WATCHER_TOO_MANY log watcher limit reached\r\n",
     "WATCHER_FAILED failed to add log watcher\r\n",
+    "SERVER_ERROR: shutdown not enabled\r\n",
+    "CLIENT_ERROR invalid shutdown mode\r\n",
     "CLIENT_ERROR duplicate flag\r\n",
     "CLIENT_ERROR invalid flag\r\n",
     "CLIENT_ERROR invalid or duplicate flag\r\n",

@@ -71,6 +71,10 @@ class Service {
     bool disable_watch = false;
     // Keys of lists and event lines are hidden; see KeyDisplay.
     bool hide_keys = false;
+    // -A: clients can end the server, with `shutdown`.
+    bool enable_shutdown = false;
+    // The thread that is woken when a client asks for that; null: none.
+    std::shared_ptr<Waker> owner;
     // The log behind the store; null: no log. It outlives the service.
     LogView* log = nullptr;
     // The loads of values that are not in memory; null: none, and a request for such a value is refused. It outlives
@@ -177,6 +181,13 @@ class Service {
   // The clients that watch.
   WatchHub* watch_hub() { return &watch_hub_; }
   const KeyDisplay& keys() const { return keys_; }
+  // A client has asked the owner to end the server: woken, the owner takes what was asked for, once.
+  enum class Shutdown : uint8_t { kNone, kPlain, kGraceful };
+  void AskShutdown(Shutdown how) {
+    shutdown_.store(how, std::memory_order_relaxed);
+    if (options_.owner != nullptr) options_.owner->Wake();
+  }
+  Shutdown TakeShutdown() { return shutdown_.exchange(Shutdown::kNone, std::memory_order_relaxed); }
   void SetVerbosity(uint32_t verbosity) { verbosity_.store(verbosity, std::memory_order_relaxed); }
   uint32_t verbosity() const { return verbosity_.load(std::memory_order_relaxed); }
 
@@ -218,6 +229,7 @@ class Service {
   const KeyDisplay keys_{options_.hide_keys};
   std::atomic<uint32_t> verbosity_{0};
   std::atomic<bool> is_accepting_{true};
+  std::atomic<Shutdown> shutdown_{Shutdown::kNone};
   std::atomic<size_t> unsent_bytes_{0};
   std::atomic<uint64_t> certificates_since_ms_{0};
 

@@ -182,7 +182,8 @@ void AppendSettings(Service* service, StatSink* out) {
   out->Add("oldest", uint64_t{0});
   out->Add("evictions", "on");
   out->Add("domain_socket", options.socket_path.empty() ? "NULL" : std::string_view(options.socket_path));
-  AppendAll({{"umask", "700"}, {"shutdown_command", "no"}, {"growth_factor", "1.09"}}, out);
+  AppendAll({{"umask", "700"}, {"shutdown_command", options.enable_shutdown ? "yes" : "no"}, {"growth_factor", "1.09"}},
+            out);
   AppendAll({{"chunk_size", kGranuleBytes}, {"num_threads", options.thread_count}, {"num_threads_per_udp", 0}}, out);
   AppendAll({{"stat_key_prefix", ":"}, {"detail_enabled", "no"}}, out);
   out->Add("reqs_per_event", kGroupKeysMax);

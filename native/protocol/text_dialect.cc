@@ -2,6 +2,7 @@
 
 #include <cstring>
 
+#include "protocol/admin_commands.h"
 #include "protocol/execute.h"
 #include "protocol/exptime.h"
 #include "protocol/heard_requests.h"
@@ -188,6 +189,8 @@ Why TextDialect::RunWords(const TextRequest& line) {
       return RunRefresh(LastWord(words) == "noreply");
     case Command::kWatch:
       return RunWatch(line);
+    case Command::kShutdown:
+      return RunShutdown(line, service_, gate_->sink());
     case Command::kStats: {
       const std::string_view topic = NextWord(&words);
       if (topic == "cachedump") return RunCacheDump(words);

@@ -64,6 +64,7 @@ const flags: readonly Flagged[] = [
     'disableDumping',
     'disableWatch',
     'hideKeys',
+    'enableShutdown',
     'idleTimeout',
     'verbosity',
     'protocol',

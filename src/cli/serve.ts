@@ -191,9 +191,9 @@ function leaveFiles({ addresses }: MemcachedServer, flags: ServeFlags): string[]
 }
 
 /**
- * Ends at a signal: clients get their last replies, the log what is left, and a last snapshot is taken. A second signal
- * does not wait for clients, or, when they are gone, for the snapshot. Nothing that was answered depends on an orderly
- * end.
+ * Ends at a signal, or when a client asks for it (-A): clients get their last replies, the log what is left, and a last
+ * snapshot is taken. A second signal does not wait for clients, or, when they are gone, for the snapshot. Nothing that
+ * was answered depends on an orderly end.
  */
 class Ending {
   /** Resolves when all is over. */
@@ -203,6 +203,11 @@ class Ending {
   #signals = 0;
   #signalledAt = 0;
   #clientsAreGone = false;
+  // The server is closing itself.
+  readonly #onShutdown = (): void => {
+    this.#signals++;
+    console.log('A client has ended this server (shutdown)');
+  };
   readonly #onSignal = (): void => {
     const now = performance.now();
     if (this.#signals > 0 && now - this.#signalledAt < SAME_SIGNAL_MS) return;
@@ -215,6 +220,7 @@ class Ending {
   constructor(server: MemcachedServer, cache: Cache) {
     this.#server = server;
     this.#cache = cache;
+    server.once('shutdown', this.#onShutdown);
     process.on('SIGINT', this.#onSignal);
     process.on('SIGTERM', this.#onSignal);
     this.exitCode = new Promise((resolve) => server.once('close', () => resolve(this.#end())));

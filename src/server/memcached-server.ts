@@ -20,7 +20,7 @@ import { readCertificates, UnfitCertificates } from './certificates.ts';
 import type { DisconnectReason, Front, FrontOwner, ServerAddress } from './front.ts';
 import { probe } from './listen.ts';
 import { NativeFront } from './native-front.ts';
-import { ProtocolCode, sessions } from './native-session.ts';
+import { ProtocolCode, Shutdown, sessions } from './native-session.ts';
 import { NetFront } from './net-front.ts';
 import { MEMORY_ONLY, resolveServeOptions, type ServedCache, type ServerSettings } from './settings.ts';
 import { TlsGate } from './tls-gate.ts';
@@ -52,6 +52,8 @@ export interface MemcachedServerEvents {
    * for each such time); the message says what to do. Without a listener it becomes a warning of the process.
    */
   warning: [message: string];
+  /** A client has ended the server with `shutdown`, which `enableShutdown` allows: it is closing. */
+  shutdown: [graceful: boolean];
 }
 
 /** A server of a cache, made by `serve`, which resolves when it listens. */
@@ -80,12 +82,8 @@ export class MemcachedServer extends EventEmitter<MemcachedServerEvents> {
     cacheClosed: () => this.destroy(),
   };
 
-  // This thread was woken: a client may have asked for other certificates.
-  readonly #looker: Looker = {
-    look: () => {
-      if (this.#service >= 0 && sessions.takeRefresh(this.#service)) this.#answerRefresh();
-    },
-  };
+  // This thread was woken: a client may have asked for other certificates, or for the end.
+  readonly #looker: Looker = { look: () => this.#look() };
 
   private constructor(handle: NativeHandle, settings: ServerSettings, cache: ServedCache) {
     super();
@@ -201,6 +199,7 @@ export class MemcachedServer extends EventEmitter<MemcachedServerEvents> {
       disableDumping: Number(settings.disableDumping),
       disableWatch: Number(settings.disableWatch),
       hideKeys: Number(settings.hideKeys),
+      enableShutdown: Number(settings.enableShutdown),
       logMetrics: this.#logMetrics.map(wordsOf).join(','),
       processId: process.pid,
       connectionsMax: settings.maxConnections,
@@ -215,8 +214,18 @@ export class MemcachedServer extends EventEmitter<MemcachedServerEvents> {
     });
     if (service === undefined) throw new CairnError('ERR_CLOSED', 'Expected an open cache to serve, got a closed one');
     this.#service = service;
-    if (this.#gate !== undefined) lookers.add(this.#looker);
+    if (this.#gate !== undefined || settings.enableShutdown) lookers.add(this.#looker);
     this.#front.serve(service);
+  }
+
+  #look(): void {
+    if (this.#service < 0) return;
+    if (this.#gate !== undefined && sessions.takeRefresh(this.#service)) this.#answerRefresh();
+    const asked = sessions.takeShutdown(this.#service);
+    if (asked === Shutdown.none || this.#closing !== undefined) return;
+    void this.close();
+    // What a listener throws is an uncaught error, and keeps no other looker from looking.
+    queueMicrotask(() => this.emit('shutdown', asked === Shutdown.graceful));
   }
 
   #answerRefresh(): void {

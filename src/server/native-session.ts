@@ -6,7 +6,7 @@ import { type NativeHandle, native } from '../native.ts';
 import type { AckLevel, ServeProtocol } from '../options.ts';
 import type { Listener } from './settings.ts';
 
-/** The options of a service; the numbers and texts below `hideKeys` are for `stats` only. */
+/** The options of a service; the numbers and texts below `enableShutdown` are for `stats` only. */
 export interface NativeServiceOptions {
   /** A version of memcached. */
   version: string;
@@ -21,6 +21,7 @@ export interface NativeServiceOptions {
   disableDumping: number;
   disableWatch: number;
   hideKeys: number;
+  enableShutdown: number;
   /** The names of the log's numbers, separated by commas. */
   logMetrics: string;
   processId: number;
@@ -63,6 +64,9 @@ export function protocolCodeOf(listener: Listener): number | undefined {
   return protocol && ProtocolCode[protocol];
 }
 
+/** What a client has asked for, of the end of the server. */
+export const Shutdown = { none: 0, plain: 1, graceful: 2 } as const;
+
 /** The functions of the binding. */
 export interface NativeSessions {
   startService(handle: NativeHandle, options: NativeServiceOptions): number | undefined;
@@ -82,6 +86,8 @@ export interface NativeSessions {
   takeRefresh(service: number): boolean;
   /** Answers the clients that have asked before takeRefresh(): with `OK`, or with this line. */
   answerRefresh(service: number, line: string): void;
+  /** A {@link Shutdown}. This thread is woken when a client has asked for one. */
+  takeShutdown(service: number): number;
   /** The buffer with the replies of a call, until the next call. */
   output?: Buffer;
   /** `ack`: an {@link AckCode}, default `memory`; `protocol`: a {@link ProtocolCode}, default that of the service. */

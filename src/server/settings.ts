@@ -67,6 +67,7 @@ export interface ServerSettings {
   readonly disableDumping: boolean;
   readonly disableWatch: boolean;
   readonly hideKeys: boolean;
+  readonly enableShutdown: boolean;
   readonly verbosity: number;
   readonly front: ServeFront;
   /** That serve connections. */
@@ -89,7 +90,7 @@ export function resolveServeOptions(given: ServeOptions | undefined, cache: Serv
     protocol,
     testCommands,
   } = options;
-  const { disableFlushAll, disableDumping, disableWatch, hideKeys } = options;
+  const { disableFlushAll, disableDumping, disableWatch, hideKeys, enableShutdown } = options;
   return {
     listeners: listenersOf(options, ack, cache.highestAck),
     pathMode,
@@ -109,6 +110,7 @@ export function resolveServeOptions(given: ServeOptions | undefined, cache: Serv
     disableDumping,
     disableWatch,
     hideKeys,
+    enableShutdown,
     verbosity: options.verbosity,
     front,
     threads: front === 'node' ? 1 : options.threads || processorCount(),

@@ -721,6 +721,52 @@ export function describeServer(front: ServeFront): void {
         expect(await client.ending()).toBe('');
       });
 
+      test('shutdown is refused, unless the options allow it', async () => {
+        const { open } = await start();
+        const client = await open();
+        for (const line of ['shutdown', 'shutdown graceful', 'shutdown bogus'])
+          expect(await client.ask(`${line}\r\n`)).toBe('SERVER_ERROR: shutdown not enabled\r\n');
+        expect(await client.ask('stats settings\r\n', 'END\r\n')).toContain('STAT shutdown_command no\r\n');
+      });
+
+      test.each([
+        ['shutdown', false],
+        ['shutdown graceful', true],
+      ])('%s closes the server as close does, says so, and leaves the cache open', async (line, graceful) => {
+        const { cache, server, open } = await start({ enableShutdown: true });
+        const told: unknown[] = [];
+        server.on('shutdown', (how) => told.push(how));
+        server.on('close', () => told.push('close'));
+        const closed = once(server, 'close');
+        const idle = await open();
+        await idle.ask('mn\r\n');
+        const client = await open();
+        expect(await client.ask('stats settings\r\n', 'END\r\n')).toContain('STAT shutdown_command yes\r\n');
+        expect(await client.ask('shutdown soon\r\n')).toBe('CLIENT_ERROR invalid shutdown mode\r\n');
+        client.send(`${set('a', '1')}${line}\r\nget a\r\n`);
+        expect(await client.ending()).toBe('STORED\r\n');
+        client.destroy();
+        expect(await idle.ending()).toBe('');
+        await closed;
+        expect(told).toEqual([graceful, 'close']);
+        await expect(open()).rejects.toThrow();
+        expect(cache.get('a')).toEqual(Buffer.from('1'));
+      });
+
+      test('shutdown of one server leaves another of the same cache alone', async () => {
+        const { cache, server } = await start({ enableShutdown: true });
+        const other = await start({ enableShutdown: true }, cache);
+        const client = await other.open();
+        await client.ask(set('a', '1'));
+        const leaving = await MemcachedSocket.open((server.addresses[0] as { port: number }).port);
+        cleanUps.push(() => leaving.destroy());
+        leaving.send('shutdown\r\n');
+        await leaving.ending();
+        leaving.destroy();
+        await server.close();
+        expect(await client.ask('get a\r\n', 'END\r\n')).toBe('VALUE a 0 1\r\n1\r\nEND\r\n');
+      });
+
       test('destroy does not wait for anything', async () => {
         const { server, open } = await start();
         const client = await open();

@@ -98,6 +98,8 @@ TEST(ProtocolBinary, AResponseRepeatsOpcodeAndOpaque) {
 
 TEST(ProtocolBinary, EveryErrorThatARequestCanHaveIsAPacket) {
   for (size_t i = 0; i < sizeof(kReplyText) / sizeof(kReplyText[0]); i++) {
+    // shutdown is a command of the text protocol only, with an error line of another form.
+    if (static_cast<Reply>(i) == Reply::kShutdownNotEnabled) continue;
     const BinaryError error = ErrorOf(static_cast<Reply>(i));
     EXPECT_TRUE(error.status != BinaryStatus::kOk);
     EXPECT_FALSE(error.message.empty());

@@ -14,15 +14,14 @@ import { playCase, show } from './transcripts/play.mjs';
 // The `l` of mg, and `la` of dumps.
 const ENV = { CAIRN_TRACK_ACCESS: 'true' };
 const plays = transcripts.flatMap(({ name, transcript }) => {
-  if (!/^(binary|meta|pipelines)/.test(name)) return [{ name, transcript, flags: [], isTls: false }];
+  if (!/^(binary|meta|pipelines|start|text-admin)/.test(name)) return [{ name, transcript, flags: [], isTls: false }];
   const fronts = hasNativeFront() ? ['native', 'node'] : ['node'];
-  return [
-    ...fronts.map((front) => ({
-      ...{ name: `${name}, ${front} front`, transcript },
-      ...{ flags: ['--front', front], isTls: false },
-    })),
-    { name: `${name}, TLS`, transcript, flags: SERVER_TLS_FLAGS, isTls: true },
-  ];
+  const plain = fronts.map((front) => ({
+    ...{ name: `${name}, ${front} front`, transcript },
+    ...{ flags: ['--front', front], isTls: false },
+  }));
+  if (/^(start|text)/.test(name)) return plain;
+  return [...plain, { name: `${name}, TLS`, transcript, flags: SERVER_TLS_FLAGS, isTls: true }];
 });
 
 const servers: { stop(): unknown }[] = [];

@@ -182,6 +182,16 @@ export const SERVE_OPTIONS = {
       doc: '`watch`, `lru_crawler metadump` and `stats cachedump` show a keyed hash in the place of each key',
     },
   },
+  enableShutdown: {
+    check: kinds.yesOrNo(false),
+    default: 'false',
+    doc: 'has the command `shutdown` of any client close the server; the cache stays open',
+    flag: {
+      names: '-A, --enable-shutdown',
+      default: '',
+      doc: 'has the command `shutdown` of any client end the server, as SIGTERM does',
+    },
+  },
   verbosity: {
     check: kinds.integer({ without: 0, min: 0, max: 2 ** 32 - 1 }),
     default: '0',

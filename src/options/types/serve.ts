@@ -100,6 +100,11 @@ export interface ServeOptions {
    * same key until the server ends. Default false.
    */
   hideKeys?: boolean;
+  /**
+   * Has `shutdown` close the server, as `close()` does, after the event `'shutdown'`. The cache stays open. Default
+   * false: clients cannot end the server.
+   */
+  enableShutdown?: boolean;
   /** The verbosity in `stats settings`, until the command `verbosity` changes it. Default 0. */
   verbosity?: number;
   /** Threads that serve connections, 1 to 64; one more accepts them. Default: one for each processor. */
