@@ -17,6 +17,7 @@ enum class Reply : uint8_t {
   kOk,
   kReset,
   kEnd,
+  kEndOfKeys,
   kNoop,
   kError,      // no such command
   kBadFormat,  // a line that cannot be understood
@@ -30,6 +31,7 @@ enum class Reply : uint8_t {
   kFlushNotAllowed,
   kDumpNotAllowed,
   kCrawlNotAllowed,
+  kKeyDumpNotAllowed,
   kWatchNotAllowed,
   kTooManyWatchers,
   kWatcherFailed,
@@ -75,6 +77,7 @@ inline constexpr std::string_view kReplyText[] = {
     "OK\r\n",
     "RESET\r\n",
     "END\r\n",
+    "EN\r\n",
     "MN\r\n",
     "ERROR\r\n",
     "CLIENT_ERROR bad command line format\r\n",
@@ -88,6 +91,7 @@ inline constexpr std::string_view kReplyText[] = {
     "CLIENT_ERROR flush_all not allowed\r\n",
     "CLIENT_ERROR stats cachedump not allowed\r\n",
     "ERROR metadump not allowed\r\n",
+    "ERROR key dump not allowed\r\n",
     "CLIENT_ERROR watch commands not allowed\r\n",
     "WATCHER_TOO_MANY log watcher limit reached\r\n",
     "WATCHER_FAILED failed to add log watcher\r\n",

@@ -1,4 +1,5 @@
-// Dumps: `lru_crawler metadump` and `stats cachedump` list every entry, a part of the list per call of the session.
+// Dumps: `lru_crawler metadump`, `lru_crawler mgdump` and `stats cachedump` list every entry, a part of the list per
+// call of the session.
 //
 // A dump is a walk of the store. An entry is looked up again when its line is written, so that the line tells of an
 // entry that is there at that moment. Lines that tell of a change which the log does not have yet are held, as replies
@@ -7,8 +8,10 @@
 #include <charconv>
 #include <string_view>
 
+#include "protocol/base64.h"
 #include "protocol/key_display.h"
 #include "protocol/limits.h"
+#include "protocol/meta_compose.h"
 #include "protocol/text_dialect.h"
 #include "protocol/text_parse.h"
 
@@ -33,10 +36,7 @@ uint64_t UnixSeconds(uint64_t expires_ms, const Now& now) {
 }
 
 // A client can ask for it: other keys cannot stand in an ITEM line.
-bool IsTextKey(std::string_view key) {
-  return key.size() <= kKeyBytesInlineMax &&
-         std::all_of(key.begin(), key.end(), [](char c) { return static_cast<unsigned char>(c) > ' ' && c != '\x7f'; });
-}
+bool IsTextKey(std::string_view key) { return key.size() <= kKeyBytesInlineMax && IsPlainKey(key); }
 
 // key=a exp=-1 la=1764446400 cas=7 fetch=no cls=1 size=63 flags=0
 void AppendMetaLine(std::string_view key, const KeyDisplay& keys, const Outcome& outcome, const Now& now,
@@ -54,6 +54,24 @@ void AppendMetaLine(std::string_view key, const KeyDisplay& keys, const Outcome&
   AppendField(" cls=1 size=", ItemBytes(key.size(), outcome.client_flags, outcome.value_bytes), out);
   AppendField(" flags=", outcome.client_flags, out);
   out->Append(" \n");
+}
+
+// mg a, or mg AAEC b: the request for the entry. There is none for a key that is too long, also as base64.
+void AppendMetaGet(std::string_view key, const KeyDisplay& keys, const Outcome&, const Now&, ByteBuffer* out) {
+  const bool is_plain = IsPlainKey(key);
+  const size_t bytes = is_plain ? key.size() : Base64Bytes(key.size());
+  if (bytes > kKeyBytesInlineMax) return;
+  out->Append("mg ");
+  if (keys.hides()) {
+    keys.Append(key, out);
+  } else if (is_plain) {
+    out->Append(key);
+  } else if (char* to = out->Room(bytes); to != nullptr) {
+    EncodeBase64(key, to);
+    out->Advance(bytes);
+    out->Append(" b");
+  }
+  out->Append("\r\n");
 }
 
 // ITEM a [3 b; 0 s]
@@ -76,7 +94,9 @@ void AppendItemLine(std::string_view key, const KeyDisplay& keys, const Outcome&
 struct TextDialect::Dump {
   Store* store;
   Cursor cursor = {};
+  // Writes the line of an entry, or none.
   decltype(&AppendMetaLine) append = nullptr;
+  Reply end = Reply::kEnd;
   // Lines that may still come.
   uint64_t left = UINT64_MAX;
   WalkedEntry entries[kStepEntriesMax];
@@ -88,18 +108,19 @@ void TextDialect::DumpDeleter::operator()(Dump* dump) const {
   delete dump;
 }
 
-// lru_crawler metadump all|hash|1. The other commands of memcached's crawler tune a thread that is not here.
+// lru_crawler metadump|mgdump all|hash|1. The other commands of memcached's crawler tune a thread that is not here.
 Why TextDialect::RunCrawler(const TextRequest& line) {
   if (dump_ != nullptr) return ContinueDump();
   std::string_view words = line.words;
   const std::string_view command = NextWord(&words);
   const std::string_view classes = NextWord(&words);
-  if (command != "metadump" || classes.empty()) {
+  const bool is_of_keys = command == "mgdump";
+  if ((command != "metadump" && !is_of_keys) || classes.empty()) {
     Append(Reply::kError, LastWord(line.words) == "noreply");
     return Why::kDone;
   }
   if (service_->options().disable_dumping) {
-    Append(Reply::kCrawlNotAllowed);
+    Append(is_of_keys ? Reply::kKeyDumpNotAllowed : Reply::kCrawlNotAllowed);
     return Why::kDone;
   }
   if (classes != "all" && classes != "hash" && classes != kOnlyClass) {
@@ -108,7 +129,8 @@ Why TextDialect::RunCrawler(const TextRequest& line) {
   }
   Append(Reply::kOk);
   BeginDump();
-  dump_->append = &AppendMetaLine;
+  dump_->append = is_of_keys ? &AppendMetaGet : &AppendMetaLine;
+  if (is_of_keys) dump_->end = Reply::kEndOfKeys;
   return ContinueDump();
 }
 
@@ -158,8 +180,9 @@ Why TextDialect::ContinueDump() {
       AppendDumped({dump_->keys + dump_->entries[i].key_offset, dump_->entries[i].key_bytes});
     }
   }
+  const Reply end = dump_->end;
   dump_ = nullptr;
-  Append(Reply::kEnd);
+  Append(end);
   return Why::kDone;
 }
 

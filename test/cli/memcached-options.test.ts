@@ -122,6 +122,7 @@ describe('an option of memcached', () => {
       expect(await client.ask(`${line}\r\n`)).toBe('CLIENT_ERROR flush_all not allowed\r\n');
     expect(await client.ask('flush_all noreply\r\nget a\r\n', 'END\r\n')).toBe('VALUE a 0 1\r\n1\r\nEND\r\n');
     expect(await client.ask('lru_crawler metadump all\r\n')).toBe('ERROR metadump not allowed\r\n');
+    expect(await client.ask('lru_crawler mgdump all\r\n')).toBe('ERROR key dump not allowed\r\n');
     expect(await client.ask('stats cachedump 1 1\r\n')).toBe('CLIENT_ERROR stats cachedump not allowed\r\n');
     // A flush, and a quiet one, whose error is sent too.
     for (const opcode of ['08', '18']) {

@@ -1,5 +1,5 @@
-// `lru_crawler metadump` and `stats cachedump` beside what the recordings show: many entries, a part at a time, what
-// each field tells, and the conversations of memcached-tool, which waits for an END.
+// `lru_crawler metadump`, `lru_crawler mgdump` and `stats cachedump` beside what the recordings show: many entries, a
+// part at a time, what each field tells, and the conversations of memcached-tool, which waits for an END.
 
 import { once } from 'node:events';
 import { afterEach, beforeEach, expect, test } from 'vitest';
@@ -84,6 +84,36 @@ test('keys that no client could name are encoded in a metadump, and left out of 
   expect(await client.ask('stats cachedump 1 0\r\n', 'END\r\n')).toBe('ITEM \xc3\xa4 [1 b; 0 s]\r\nEND\r\n');
 });
 
+test('a mgdump has the requests for the entries, each of which finds its own', async () => {
+  // Base64 of 186 bytes has 248 characters, of 187 bytes 252: a request has room for 250.
+  const binary = [Buffer.from([0, 255]), Buffer.from('a b'), Buffer.from([127]), Buffer.alloc(186, 10)];
+  const plain = ['k', 'ä', '%', 'x'.repeat(250)];
+  const unnamed = ['x'.repeat(251), Buffer.alloc(187, 10), 'y'.repeat(65_536)];
+  for (const [i, key] of [...binary, ...plain, ...unnamed].entries()) cache.set(key, `value${i}`);
+  const reply = await client.ask('lru_crawler mgdump all\r\n', 'EN\r\n');
+  const latin1 = (key: string): string => Buffer.from(key).toString('latin1');
+  const requests = [
+    ...binary.map((key) => `mg ${key.toString('base64')} b`),
+    ...plain.map((key) => `mg ${latin1(key)}`),
+  ];
+  expect(reply.startsWith('OK\r\n')).toBe(true);
+  const lines = reply.slice('OK\r\n'.length, -'EN\r\n'.length).split('\r\n').slice(0, -1);
+  expect(new Set(lines)).toEqual(new Set(requests));
+  expect(lines.length).toBe(requests.length);
+  // A program sends each line back with the flags that it wants.
+  for (const [i, line] of requests.entries())
+    expect(await client.ask(`${line} v\r\n`)).toBe(`VA ${`value${i}`.length}\r\nvalue${i}\r\n`);
+});
+
+test('a mgdump lists every entry of a large cache', async () => {
+  const keys = Array.from({ length: 50_000 }, (_, i) => `key${i}`);
+  cache.setMany(keys.map((key) => [key, 'v']));
+  const reply = await client.ask('lru_crawler mgdump hash\r\nmn\r\n', 'MN\r\n');
+  expect(reply.endsWith('\r\nEN\r\nMN\r\n')).toBe(true);
+  const found = [...reply.matchAll(/^mg (\S+)\r$/gm)].map(([, key]) => key!);
+  expect(new Set(found)).toEqual(new Set(keys));
+});
+
 test('what is deleted, expired or cleared is in no dump', async () => {
   for (const key of ['stays', 'deleted', 'over']) await client.ask(`set ${key} 0 0 1\r\n1\r\n`, 'STORED\r\n');
   await client.ask('touch over -1\r\n', 'TOUCHED\r\n');
@@ -126,7 +156,7 @@ test('memcached-tool dump, old and new, comes to its end', async () => {
 });
 
 test('the other commands of the crawler are not known', async () => {
-  for (const words of ['', ' enable', ' crawl all', ' mgdump all', ' metadump']) {
+  for (const words of ['', ' enable', ' crawl all', ' mgdump', ' metadump']) {
     expect(await client.ask(`lru_crawler${words}\r\n`, '\r\n')).toBe('ERROR\r\n');
   }
   expect(await client.ask('lru_crawler enable noreply\r\nmn\r\n', 'MN\r\n')).toBe('MN\r\n');

@@ -159,11 +159,11 @@ export const SERVE_OPTIONS = {
   disableDumping: {
     check: kinds.yesOrNo(false),
     default: 'false',
-    doc: 'refuses `lru_crawler metadump` and `stats cachedump`, so that no client can list the keys of others',
+    doc: 'refuses `lru_crawler metadump`, `lru_crawler mgdump` and `stats cachedump`, so that no client can list the keys of others',
     flag: {
       names: '-X, --disable-dumping',
       default: '',
-      doc: 'refuses `lru_crawler metadump` and `stats cachedump`, which list keys',
+      doc: 'refuses `lru_crawler metadump`, `lru_crawler mgdump` and `stats cachedump`, which list keys',
     },
   },
   disableWatch: {
@@ -175,11 +175,11 @@ export const SERVE_OPTIONS = {
   hideKeys: {
     check: kinds.yesOrNo(false),
     default: 'false',
-    doc: '`watch`, `lru_crawler metadump` and `stats cachedump` show a [keyed hash](protocol.md#hidden-keys) in the place of each key',
+    doc: '`watch`, `lru_crawler metadump`, `mgdump` and `stats cachedump` show a [keyed hash](protocol.md#hidden-keys) in the place of each key',
     flag: {
       names: '--hide-keys',
       default: '',
-      doc: '`watch`, `lru_crawler metadump` and `stats cachedump` show a keyed hash in the place of each key',
+      doc: '`watch`, `lru_crawler metadump`, `mgdump` and `stats cachedump` show a keyed hash in the place of each key',
     },
   },
   enableShutdown: {

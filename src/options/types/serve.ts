@@ -91,12 +91,12 @@ export interface ServeOptions {
   testCommands?: boolean;
   /** Refuses `flush_all`, so that no client can clear the cache. Default false. */
   disableFlushAll?: boolean;
-  /** Refuses `lru_crawler metadump` and `stats cachedump`, which list the keys. Default false. */
+  /** Refuses `lru_crawler metadump`, `lru_crawler mgdump` and `stats cachedump`, which list the keys. Default false. */
   disableDumping?: boolean;
   /** Refuses `watch`, which shows what clients ask for, and their keys. Default false. */
   disableWatch?: boolean;
   /**
-   * `watch`, `lru_crawler metadump` and `stats cachedump` show a keyed hash in the place of each key, the same for the
+   * `watch`, `lru_crawler metadump`, `mgdump` and `stats cachedump` show a keyed hash in the place of each key, the same for the
    * same key until the server ends. Default false.
    */
   hideKeys?: boolean;
