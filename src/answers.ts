@@ -31,7 +31,7 @@ export function answerError(handle: NativeHandle, code: number, asked: Asked = {
     case Code.invalidKey:
       return keyError(key);
     case Code.tooLarge:
-      return tooLargeError(key!, handle.valueBytesMax, asked.bytes);
+      return tooLargeError(key!, handle.valueBytesNow() || handle.valueBytesMax, asked.bytes);
     case Code.logFull:
       return logRefusal(handle, asked.what ?? `${which} cannot take writes now`);
     case Code.notResident:

@@ -96,7 +96,7 @@ export interface NativeHandle {
   readonly number: number;
   readonly cacheId: number;
   readonly shardCount: number;
-  /** Larger values are refused. */
+  /** Larger values are refused, also those above {@link NativeHandle.valueBytesNow}. */
   readonly valueBytesMax: number;
   /** What `resize` may go up to. */
   readonly memoryBytesCeiling: number;
@@ -127,6 +127,8 @@ export interface NativeHandle {
   touch(key: NativeKey, ttl: number | undefined): boolean | Code;
   clear(): Code;
   resize(memoryBytes: number, entriesMax: number): Code;
+  /** The largest value now, which a lower limit on memory may have lowered; 0 once closed. */
+  valueBytesNow(): number;
   size(): number;
   close(): void;
   isClosed(): boolean;

@@ -47,6 +47,13 @@ Napi::Value Resize(const Napi::CallbackInfo& info) {
   return CodeNumber(env, done ? Code::kStored : held_up ? Code::kNotReady : Code::kNeedsRoom);
 }
 
+// valueBytesNow(): the largest value, which a lower limit may have lowered; 0 once closed.
+Napi::Value ValueBytesNow(const Napi::CallbackInfo& info) {
+  CacheHandle* handle = HandleOf(info);
+  const uint64_t bytes = handle->Usable() ? handle->store->value_bytes_max() : 0;
+  return Napi::Number::New(info.Env(), static_cast<double>(bytes));
+}
+
 // size(): entries, or -1 once closed.
 Napi::Value Size(const Napi::CallbackInfo& info) {
   const Napi::Env env = info.Env();
@@ -82,6 +89,7 @@ void SetClock(const Napi::CallbackInfo& info) {
 void ExtendHandle(Napi::Env, CacheHandle* handle, Napi::Object object) {
   AddHandleFunction<Clear>(handle, object, "clear");
   AddHandleFunction<Resize>(handle, object, "resize");
+  AddHandleFunction<ValueBytesNow>(handle, object, "valueBytesNow");
   AddHandleFunction<Size>(handle, object, "size");
   AddHandleFunction<Close>(handle, object, "close");
   AddHandleFunction<IsClosed>(handle, object, "isClosed");

@@ -13,6 +13,9 @@ inline constexpr size_t kKeyBytesInlineMax = 250;
 inline constexpr size_t kKeyBytesMax = 64 * 1024;
 // The largest value: sizes are 32-bit, and one copy of a value must not hold a thread for seconds.
 inline constexpr uint64_t kValueBytesMax = uint64_t{1} << 30;
+// The largest value, where none was given, is lowered with the memory limit; a limit that would lower it below this is
+// refused.
+inline constexpr uint64_t kValueBytesMaxLowest = 64 * 1024;
 // The smallest memory limit: below it the index, the reserves and one value of each size class do not fit.
 inline constexpr uint64_t kMemoryBytesMin = uint64_t{4} << 20;
 // A reference has 32 bits in units of 8 bytes, so a shard spans 32 GiB; one page before the end stays unused.

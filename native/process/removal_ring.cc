@@ -92,14 +92,14 @@ void RemovalRing::OnCleared(uint64_t entry_count) {
   if (AppendLocked(header) != nullptr) AppendedLocked(Reason::kCleared);
 }
 
-void RemovalRing::OnGrowing() {
-  growing_.store(true, std::memory_order_relaxed);
+void RemovalRing::CallJanitor() {
+  janitor_called_.store(true, std::memory_order_relaxed);
   pending_.store(true, std::memory_order_relaxed);
 }
 
 void RemovalRing::OnUnlocked() {
   if (!pending_.exchange(false, std::memory_order_relaxed)) return;
-  if (growing_.exchange(false, std::memory_order_relaxed)) Janitor::Get().Wake();
+  if (janitor_called_.exchange(false, std::memory_order_relaxed)) Janitor::Get().Wake();
   constexpr int kWakesPerHold = 16;
   for (bool more = true; more;) {
     std::shared_ptr<Waker> wakers[kWakesPerHold];

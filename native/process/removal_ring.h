@@ -75,9 +75,10 @@ class RemovalRing final : public RemovalSink {
 
   void OnRemoved(Reason reason, const RemovedEntry& entry) override;
   void OnCleared(uint64_t entry_count) override;
-  void OnGrowing() override;
+  void OnGrowing() override { CallJanitor(); }
+  void OnShrinking() override { CallJanitor(); }
   // Wakes listeners that have new events and were not woken since they last read everything; and the janitor, if the
-  // cache is growing.
+  // cache is growing or shrinking.
   void OnUnlocked() override;
 
   // The cache has ended: no event is wanted any more. Listeners can still take the present events.
@@ -89,6 +90,7 @@ class RemovalRing final : public RemovalSink {
   friend class RemovalListener;
   static constexpr uint8_t kFiller = 255;
 
+  void CallJanitor();
   // The event's place, with its header written; null if there is no listener.
   char* AppendLocked(const RemovalEventHeader& header) REQUIRES_LOCK(lock_);
   void AppendedLocked(Reason reason) REQUIRES_LOCK(lock_);
@@ -112,7 +114,7 @@ class RemovalRing final : public RemovalSink {
   // Reasons whose values a listener wants.
   uint32_t values_wanted_ GUARDED_BY(lock_) = 0;
   bool closed_ GUARDED_BY(lock_) = false;
-  std::atomic<bool> growing_{false};  // the janitor is to be woken
+  std::atomic<bool> janitor_called_{false};  // the janitor is to be woken
 };
 
 class RemovalListener {

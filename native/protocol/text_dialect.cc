@@ -189,6 +189,9 @@ Why TextDialect::RunWords(const TextRequest& line) {
       return RunRefresh(LastWord(words) == "noreply");
     case Command::kWatch:
       return RunWatch(line);
+    case Command::kCacheMemlimit:
+      Append(RunMemlimit(line, store_, *now_), LastWord(words) == "noreply");
+      return Why::kDone;
     case Command::kShutdown:
       return RunShutdown(line, service_, gate_->sink());
     case Command::kStats: {

@@ -68,6 +68,9 @@ class RemovalSink {
   // Called under a shard's lock, about once per mebibyte of growth: the janitor should call Store::Maintain soon, to
   // prepare memory into which the cache grows.
   virtual void OnGrowing() {}
+  // Called without a lock, when limits were lowered and entries still have to leave: the janitor should call
+  // Store::Maintain now.
+  virtual void OnShrinking() {}
   // Called after the lock was released, by the thread that made such calls, if pending(). May make system calls.
   virtual void OnUnlocked() {}
 

@@ -201,8 +201,10 @@ class Store {
 
   // Changes the memory limit and/or the entry limit (0: keeps it). Higher limits take effect at once. For lower ones it
   // evicts in steps: false means call again, from any thread, until true. `held_up`, if given: true if no progress is
-  // possible until a pin or a body is released. CheckResize() refuses limits above the ceiling, below the need of one
-  // shard, or without memory of the system, with the reason in `refusal`; Resize() then changes nothing.
+  // possible until a pin or a body is released. The janitor goes on with it, too. Where value_bytes_max was not given,
+  // it is lowered to half of what a shard can hold, and rises again with the limit. CheckResize() refuses limits above
+  // the ceiling, below the need of one shard, or without memory of the system, with the reason in `refusal`; Resize()
+  // then changes nothing.
   [[nodiscard]] bool CheckResize(uint64_t memory_bytes, Refusal* refusal) const;
   bool Resize(uint64_t memory_bytes, uint64_t entries_max, const Now& now, bool* held_up = nullptr);
 
@@ -333,12 +335,12 @@ class Store {
  private:
   // ---- opening, in this order; each returns an error, or an empty string: store_open.cc ----
 
-  // The options are complete.
-  explicit Store(const StoreOptions& options);
+  // The options are complete; `value_bytes_are_given`: value_bytes_max is not one that was chosen.
+  Store(const StoreOptions& options, bool value_bytes_are_given);
   Refusal Map();
   Refusal MakeShards();
   // Lowers value_bytes_max to what a shard can hold, unless it was given.
-  Refusal FitValueBytesMax(bool is_given);
+  Refusal FitValueBytesMax();
   uint32_t PagesCeiling() const;  // of one shard
   uint64_t ShardHeaderBytes() const;
   char* BaseOf(uint32_t index) const { return base_ + uint64_t{index} * shard_stride_bytes_; }
@@ -363,6 +365,8 @@ class Store {
   // ---- limits and upkeep: store_upkeep.cc ----
 
   void SetLimits(uint64_t memory_bytes, uint64_t entries_max);
+  // Half of what a shard can hold with this memory limit: the largest value has to fit twice.
+  uint64_t HalfOfShard(uint64_t memory_bytes) const;
   // Makes the pages of a larger limit usable. False: the system has no memory for them.
   bool CommitFor(uint64_t memory_bytes) const;
   // Returns the memory of some free pages, outside the lock. True if there were any.
@@ -419,6 +423,7 @@ class Store {
   bool returns_pages_ = true;
   uint32_t shard_count_ = 0;
   int shard_shift_ = 0;
+  const bool value_bytes_are_given_;
   std::atomic<uint64_t> value_bytes_max_{0};
   std::atomic<bool> uses_time_{false};
   // From when on requests take a longer way: when the scheduled clear is due; always, where records are kept. In one

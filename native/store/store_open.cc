@@ -127,18 +127,19 @@ std::unique_ptr<Store> Store::Open(const StoreOptions& given, Refusal* refusal) 
   StoreOptions options;
   *refusal = ResolveOptions(given, &options);
   if (!refusal->is_none()) return nullptr;
-  std::unique_ptr<Store> store(new Store(options));
+  std::unique_ptr<Store> store(new Store(options, given.value_bytes_max != 0));
   *refusal = store->Map();
   if (refusal->is_none()) *refusal = store->MakeShards();
-  if (refusal->is_none()) *refusal = store->FitValueBytesMax(given.value_bytes_max != 0);
+  if (refusal->is_none()) *refusal = store->FitValueBytesMax();
   return refusal->is_none() ? std::move(store) : nullptr;
 }
 
-Store::Store(const StoreOptions& options)
+Store::Store(const StoreOptions& options, bool value_bytes_are_given)
     : options_(options),
       page_bytes_(options.page_bytes),
       returns_pages_(options.page_bytes >= options.system_page_bytes),
       shard_shift_(32 - std::countr_zero(options.shard_count)),
+      value_bytes_are_given_(value_bytes_are_given),
       value_bytes_max_(options.value_bytes_max),
       uses_time_(options.track_access),
       memory_bytes_(options.memory_bytes),
@@ -207,7 +208,7 @@ Refusal Store::MakeShards() {
   return {};
 }
 
-Refusal Store::FitValueBytesMax(bool is_given) {
+Refusal Store::FitValueBytesMax() {
   Shard* first = ShardAt(0);
   uint64_t half;
   {
@@ -215,7 +216,7 @@ Refusal Store::FitValueBytesMax(bool is_given) {
     half = first->room()->LimitFor(options_.memory_bytes / shard_count_) / 2;
   }
   if (options_.value_bytes_max > half) {
-    if (is_given || options_.value_bytes_max != kValueBytesMaxSmall) {
+    if (value_bytes_are_given_ || options_.value_bytes_max != kValueBytesMaxSmall) {
       return {.rule = Refusal::Rule::kShardCapacity,
               .option = Refusal::Option::kValueBytesMax,
               .max = half,

@@ -34,17 +34,10 @@ bool Store::CheckResize(uint64_t memory_bytes, Refusal* refusal) const {
                 .value = memory_bytes};
     return false;
   }
-  uint64_t limit = ~uint64_t{0};
-  for (uint32_t i = 0; i < shard_count_; i++) {
-    const Shard* shard = ShardAt(i);
-    const ShardGuard guard(shard);
-    limit = std::min(limit, shard->room()->LimitFor(memory_bytes / shard_count_));
-  }
-  if (value_bytes_max() > limit / 2) {
-    *refusal = {.rule = Refusal::Rule::kValuesFit,
-                .min = value_bytes_max(),
-                .value = memory_bytes,
-                .shard_count = shard_count_};
+  const uint64_t largest = options_.value_bytes_max;
+  const uint64_t needed = value_bytes_are_given_ ? largest : std::min(largest, kValueBytesMaxLowest);
+  if (needed > HalfOfShard(memory_bytes)) {
+    *refusal = {.rule = Refusal::Rule::kValuesFit, .min = needed, .value = memory_bytes, .shard_count = shard_count_};
     return false;
   }
   if (!CommitFor(memory_bytes)) {
@@ -52,6 +45,16 @@ bool Store::CheckResize(uint64_t memory_bytes, Refusal* refusal) const {
     return false;
   }
   return true;
+}
+
+uint64_t Store::HalfOfShard(uint64_t memory_bytes) const {
+  uint64_t limit = ~uint64_t{0};
+  for (uint32_t i = 0; i < shard_count_; i++) {
+    const Shard* shard = ShardAt(i);
+    const ShardGuard guard(shard);
+    limit = std::min(limit, shard->room()->LimitFor(memory_bytes / shard_count_));
+  }
+  return limit / 2;
 }
 
 bool Store::CommitFor(uint64_t memory_bytes) const {
@@ -84,13 +87,23 @@ bool Store::Resize(uint64_t memory_bytes, uint64_t entries_max, const Now& now, 
       moved = true;
     }
   }
+  if (RemovalSink* sink = ShardAt(0)->removal_sink(); sink != nullptr && !done) {
+    sink->OnShrinking();
+    Unlocked(sink);
+  }
   if (held_up != nullptr) *held_up = !done && !moved;
   return done;
 }
 
 void Store::SetLimits(uint64_t memory_bytes, uint64_t entries_max) {
   OsLockGuard guard(&clear_lock_);
-  if (memory_bytes != 0) memory_bytes_.store(memory_bytes, std::memory_order_relaxed);
+  if (memory_bytes != 0) {
+    memory_bytes_.store(memory_bytes, std::memory_order_relaxed);
+    if (!value_bytes_are_given_) {
+      const uint64_t fits = std::min(options_.value_bytes_max, HalfOfShard(memory_bytes));
+      value_bytes_max_.store(fits, std::memory_order_relaxed);
+    }
+  }
   if (entries_max != 0) {
     entries_max_.store(entries_max >= kEntriesUnlimited ? 0 : entries_max, std::memory_order_relaxed);
   }
@@ -101,6 +114,7 @@ void Store::SetLimits(uint64_t memory_bytes, uint64_t entries_max) {
     Shard* shard = ShardAt(i);
     const ShardGuard shard_guard(shard);
     shard->room()->SetLimits(quota, entries_limit);
+    shard->SetValueBytesMax(value_bytes_max());
   }
 }
 

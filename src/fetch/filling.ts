@@ -64,7 +64,7 @@ export class Filling {
     if (this.#hasToldTooLarge) return;
     this.#hasToldTooLarge = true;
     process.emitWarning(
-      `fetch() loads ${show(key)} each time: its value of ${bytes} bytes is larger than maxValueBytes (${this.#cache.handle.valueBytesMax}) and is not kept. This is told once for a handle; stats().tooLarge counts`,
+      `fetch() loads ${show(key)} each time: its value of ${bytes} bytes is larger than maxValueBytes (${this.#cache.handle.valueBytesNow()}) and is not kept. This is told once for a handle; stats().tooLarge counts`,
       { type: 'CairnWarning', code: 'CAIRN_VALUE_NOT_KEPT' },
     );
   }

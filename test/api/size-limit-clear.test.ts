@@ -143,6 +143,26 @@ describe('resize', () => {
     expect(cache.size).toBeGreaterThan(1000);
   });
 
+  test('lowers the largest value where none was given, and raises it again', async () => {
+    using large = new Cache({ maxMemory: '64mb', shards: 8 });
+    const value = 'x'.repeat(2 ** 20);
+    large.set('k', value);
+    await large.resize({ maxMemory: '8mb' });
+    const error = await large.promises.set('k', value).catch((reason: unknown) => reason);
+    expect(error).toEqual(withCode('ERR_VALUE_TOO_LARGE', /at most (\d+) bytes/));
+    const most = Number(/at most (\d+) bytes/.exec((error as Error).message)?.[1]);
+    expect(most).toBeLessThan(2 ** 20);
+    expect(() => large.set('k', 'x'.repeat(most + 1))).toThrow(withCode('ERR_VALUE_TOO_LARGE'));
+    large.set('k', 'x'.repeat(most));
+    await large.resize({ maxMemory: '64mb' });
+    large.set('k', value);
+    expect(large.get('k')).toBe(value);
+    using given = new Cache({ maxMemory: '64mb', shards: 8, maxValueBytes: '1mb' });
+    await expect(given.resize({ maxMemory: '8mb' })).rejects.toThrow(
+      withCode('ERR_INVALID_ARGUMENT', /enough for values of 1048576 bytes in each of 8 shards/),
+    );
+  });
+
   test('changes the number of entries', async () => {
     using few = new Cache({ shards: 1, maxEntries: 1000 });
     for (let i = 0; i < 1000; i++) few.set(`${i}`, i);

@@ -598,6 +598,33 @@ export function describeServer(front: ServeFront): void {
       });
     });
 
+    describe('cache_memlimit', () => {
+      test('shrinks and grows the cache while clients are served', async () => {
+        const { cache, open } = await start();
+        const client = await open();
+        const value = 'v'.repeat(1000);
+        const fill = (name: string): void => {
+          cache.setMany(Array.from({ length: 50_000 }, (_, i) => [`${name}${i}`, value]));
+        };
+        fill('a');
+        const before = cache.size;
+        expect(await client.ask('cache_memlimit 8\r\n')).toBe('OK\r\n');
+        await untilStat(client, 'curr_items', (items) => items < before / 4);
+        await vi.waitUntil(() => {
+          const { chargedBytes, limitBytes, memoryBytes } = cache.stats();
+          return memoryBytes === 8 * 2 ** 20 && chargedBytes <= limitBytes && limitBytes < memoryBytes;
+        });
+        expect(await client.ask('get a49999\r\n', 'END\r\n')).toBe(`VALUE a49999 0 1000\r\n${value}\r\nEND\r\n`);
+        expect(await client.ask('cache_memlimit 128 noreply\r\ncache_memlimit 1000\r\n')).toBe(
+          'MEMLIMIT_ADJUST_FAILED out of bounds or unable to adjust\r\n',
+        );
+        expect(cache.stats().memoryBytes).toBe(128 * 2 ** 20);
+        fill('b');
+        fill('c');
+        expect(cache.size).toBeGreaterThan(before * 1.5);
+      });
+    });
+
     describe('a client that does not close its side', () => {
       test('after it has said good-bye is closed in the end, as any other', async () => {
         const { server, open } = await start();

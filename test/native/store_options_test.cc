@@ -167,6 +167,55 @@ TEST(StoreOptions, AResizeIsRefusedIfAShardCouldNotHoldTwoOfTheLargestValues) {
   EXPECT_GT(refused, 0);
 }
 
+uint64_t HalfOfShard(TestStore& store, uint64_t memory_bytes) {
+  const uint32_t count = store->shard_count();
+  uint64_t least = ~uint64_t{0};
+  for (uint32_t i = 0; i < count; ++i) least = std::min(least, test::LimitFor(store.get(), i, memory_bytes / count));
+  return least / 2;
+}
+
+TEST(StoreOptions, ALowerLimitLowersTheLargestValueThatWasNotGiven) {
+  StoreOptions options = TestStore::Tiny();
+  options.memory_bytes = 64 << 20;
+  options.memory_bytes_ceiling = 0;
+  options.shard_count = 8;
+  options.value_bytes_max = 0;
+  TestStore store(options);
+  const uint64_t at_first = store->value_bytes_max();
+  ASSERT_EQ(at_first, uint64_t{1} << 20);
+  store.ResizeAll(8 << 20, 0);
+  const uint64_t lowered = store->value_bytes_max();
+  EXPECT_EQ(lowered, HalfOfShard(store, 8 << 20));
+  EXPECT_LT(lowered, at_first);
+  EXPECT_EQ(store.Set("k", PatternBytes(lowered, 1)).status, Status::kStored);
+  EXPECT_EQ(store.Set("k", PatternBytes(lowered, 2)).status, Status::kStored) << "beside its old value";
+  EXPECT_EQ(store.Set("k", PatternBytes(lowered + 1, 3)).status, Status::kTooLarge);
+  store->Verify();
+  store.ResizeAll(128 << 20, 0);
+  EXPECT_EQ(store->value_bytes_max(), at_first) << "never above that of the options";
+  EXPECT_EQ(store.Set("k", PatternBytes(at_first, 4)).status, Status::kStored);
+}
+
+TEST(StoreOptions, ALimitThatHoldsOnlySmallValuesIsRefused) {
+  StoreOptions options = TestStore::Tiny();
+  options.memory_bytes = 64 << 20;
+  options.memory_bytes_ceiling = 0;
+  options.shard_count = 32;
+  options.value_bytes_max = 0;
+  TestStore store(options);
+  int refused = 0;
+  for (uint64_t bytes = kMemoryBytesMin; bytes < options.memory_bytes; bytes += 64 << 10) {
+    Refusal refusal;
+    const bool fits = HalfOfShard(store, bytes) >= kValueBytesMaxLowest;
+    ASSERT_EQ(store->CheckResize(bytes, &refusal), fits) << bytes;
+    if (fits) continue;
+    const Refusal expected{.rule = Rule::kValuesFit, .min = kValueBytesMaxLowest, .value = bytes, .shard_count = 32};
+    ASSERT_EQ(refusal, expected);
+    refused++;
+  }
+  EXPECT_GT(refused, 0);
+}
+
 TEST(StoreOptions, DifferentStoresHaveDifferentSecretsUnlessTheyAreGiven) {
   // Nothing public shows a secret; but that both work and neither is all zero can be seen through the hash they chose.
   StoreOptions options;

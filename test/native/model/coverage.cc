@@ -23,6 +23,7 @@ void Coverage::Add(const Coverage& other) {
   X(in_place) X(rebuilt) X(plain_gets) X(plain_sets) X(records) X(ring_full) X(ring_pinned) X(ring_copied_large) \
   X(ring_zombies) X(ring_drained) X(ring_rewound) X(ring_wrapped) X(ring_waits_for_memory) X(ring_replayed) \
   X(extended) X(concats_in_steps) X(bodies_lost) X(renumbered) X(renumbered_dead) X(recovered) \
+  X(value_limits_lowered) \
   X(recovery_expirations) X(repeated_clears) X(counters_over) X(stale_absent) X(stale_accepted) \
   X(made_fresh) X(made_stale) X(records_freshness) X(records_delta)
 // clang-format on

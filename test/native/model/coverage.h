@@ -11,7 +11,7 @@ struct Coverage {
   uint64_t evictions = 0, expirations = 0, wheel_expirations = 0, relocations = 0, splits = 0, merges = 0;
   uint64_t pins = 0, zombies = 0, copies_of_large = 0, bodies_linked = 0, bodies_refused = 0;
   uint64_t clears = 0, scheduled_clears = 0, schedules_applied = 0, barriers_applied = 0, resizes_up = 0,
-           resizes_down = 0, resize_evictions = 0;
+           resizes_down = 0, resize_evictions = 0, value_limits_lowered = 0;
   uint64_t walks_finished = 0, walked = 0, walks_restarted = 0;
   uint64_t log_full = 0, too_large = 0, no_memory = 0, needs_room = 0, applied = 0, fills_voided = 0, fills_stored = 0;
   uint64_t flood_evictions = 0, in_place = 0, rebuilt = 0, records = 0, plain_gets = 0, plain_sets = 0;

@@ -75,6 +75,15 @@ bool Harness::DoResize(const Op& op, bool step) {
   }
   BeforeCall();
   const bool done = store_->Resize(memory, entries, store_->uses_time() ? now_ : Now{});
+  if (memory != 0 && life_.options.value_bytes_max == 0) {
+    uint64_t fits = value_bytes_at_first_;
+    for (uint32_t i = 0; i < shards_.size(); ++i) {
+      fits = std::min(fits, test::LimitFor(store_.get(), i, memory / shards_.size()) / 2);
+    }
+    if (fits < value_bytes_at_first_) ++coverage_.value_limits_lowered;
+    if (store_->value_bytes_max() != fits) Fail("resized, but the largest value has another size");
+    for (ModelShard& shard : shards_) shard.SetValueBytesMax(fits);
+  }
   if (!FollowUpkeep(true)) return AfterCall("resize");
   if (done) {
     resizing_ = false;

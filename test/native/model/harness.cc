@@ -23,6 +23,7 @@ Harness::Harness(const Life& life) : life_(life) {
   const uint32_t count = store_->shard_count();
   resize_memory_ = life.options.memory_bytes;
   resize_entries_ = life.options.entries_max;
+  value_bytes_at_first_ = store_->value_bytes_max();
   sizes_ = std::make_unique<Sizes>(store_->page_bytes(), life.options.track_access);
   for (uint32_t i = 0; i < count; ++i) {
     ModelShard& shard = shards_.emplace_back(ShardSetting{.sizes = sizes_.get(),

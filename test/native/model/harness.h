@@ -189,7 +189,7 @@ class Harness {
   uint64_t walks_ = 0;
   std::vector<Ticket> tickets_;
   std::vector<uint64_t> expected_cleared_;
-  uint64_t resize_memory_ = 0, resize_entries_ = 0;
+  uint64_t resize_memory_ = 0, resize_entries_ = 0, value_bytes_at_first_ = 0;
   bool resizing_ = false;
   std::string drain_bytes_;
   std::string replay_;  // the drained records, as they came

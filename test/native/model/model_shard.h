@@ -163,6 +163,7 @@ class ModelShard {
   enum class Found : uint8_t { kAbsent, kLive, kStub };
 
   explicit ModelShard(const ShardSetting& setting) : setting_(setting) {}
+  void SetValueBytesMax(uint64_t bytes) { setting_.value_bytes_max = bytes; }
 
   // ---- requests (model_verbs.cc) ----
 
@@ -304,7 +305,7 @@ class ModelShard {
   void RemoveAbsent(const Request& request, const std::string& key, Place stale, Expected* expected);
   bool GiveValue(Place entry, const Seen& seen, Scratch* scratch, Expected* expected);
 
-  const ShardSetting setting_;
+  ShardSetting setting_;
 };
 
 }  // namespace cairn::model
