@@ -71,6 +71,8 @@ class Service {
     bool disable_watch = false;
     // Keys of lists and event lines are hidden; see KeyDisplay.
     bool hide_keys = false;
+    // -o track_sizes: `stats sizes` counts the entries.
+    bool track_sizes = false;
     // -A: clients can end the server, with `shutdown`.
     bool enable_shutdown = false;
     // The thread that is woken when a client asks for that; null: none.

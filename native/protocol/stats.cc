@@ -219,7 +219,7 @@ void AppendSettings(Service* service, StatSink* out) {
   out->Add("idle_timeout", options.idle_timeout_s);
   AppendAll({{"watcher_logbuf_size", Watcher::kWatcherBytes}, {"worker_logbuf_size", EventLog::kEventLogBytes}}, out);
   AppendAll({{"read_buf_mem_limit", "0"},
-             {"track_sizes", "no"},
+             {"track_sizes", options.track_sizes ? "yes" : "no"},
              {"inline_ascii_response", "no"},
              {"ext_item_size", "0"},
              {"ext_item_age", "0"},

@@ -197,6 +197,7 @@ Why TextDialect::RunWords(const TextRequest& line) {
     case Command::kStats: {
       const std::string_view topic = NextWord(&words);
       if (topic == "cachedump") return RunCacheDump(words);
+      if (topic == "sizes" && service_->options().track_sizes) return RunSizes();
       StatLines lines(gate_->sink());
       Append(EndOf(AppendStats(topic, service_, gate_->ack(), *now_, &lines)));
       return Why::kDone;

@@ -90,6 +90,7 @@ class TextDialect final : public Dialect, private StorageReplies {
   };
   Why RunCrawler(const TextRequest& line);
   Why RunCacheDump(std::string_view words);
+  Why RunSizes();
   void BeginDump();
   Why ContinueDump();
   void AppendDumped(std::string_view key);

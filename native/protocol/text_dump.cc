@@ -1,17 +1,20 @@
-// Dumps: `lru_crawler metadump`, `lru_crawler mgdump` and `stats cachedump` list every entry, a part of the list per
-// call of the session.
+// Dumps: `lru_crawler metadump`, `lru_crawler mgdump` and `stats cachedump` list every entry, and `stats sizes` counts
+// them by their sizes; each visits a part of the entries per call of the session.
 //
 // A dump is a walk of the store. An entry is looked up again when its line is written, so that the line tells of an
 // entry that is there at that moment. Lines that tell of a change which the log does not have yet are held, as replies
 // are.
 #include <algorithm>
 #include <charconv>
+#include <map>
+#include <string>
 #include <string_view>
 
 #include "protocol/base64.h"
 #include "protocol/key_display.h"
 #include "protocol/limits.h"
 #include "protocol/meta_compose.h"
+#include "protocol/text_compose.h"
 #include "protocol/text_dialect.h"
 #include "protocol/text_parse.h"
 
@@ -22,6 +25,8 @@ namespace {
 // `stats items` shows all entries as one class.
 constexpr std::string_view kOnlyClass = "1";
 constexpr uint32_t kClassMax = 63;
+// Sizes are counted in steps of these bytes.
+constexpr uint64_t kSizeStepBytes = 32;
 
 void AppendField(std::string_view name, uint64_t value, ByteBuffer* out) {
   char digits[20];
@@ -94,9 +99,11 @@ void AppendItemLine(std::string_view key, const KeyDisplay& keys, const Outcome&
 struct TextDialect::Dump {
   Store* store;
   Cursor cursor = {};
-  // Writes the line of an entry, or none.
+  // Writes the line of an entry, or none. Null: the entries are counted by size.
   decltype(&AppendMetaLine) append = nullptr;
   Reply end = Reply::kEnd;
+  // Entries by the upper end of their step. Their number is bounded by memory: n steps need entries of 16 n^2 bytes.
+  std::map<uint64_t, uint64_t> counts = {};
   // Lines that may still come.
   uint64_t left = UINT64_MAX;
   WalkedEntry entries[kStepEntriesMax];
@@ -131,6 +138,12 @@ Why TextDialect::RunCrawler(const TextRequest& line) {
   BeginDump();
   dump_->append = is_of_keys ? &AppendMetaGet : &AppendMetaLine;
   if (is_of_keys) dump_->end = Reply::kEndOfKeys;
+  return ContinueDump();
+}
+
+// stats sizes. The entries are counted when it is asked for, so that storing them costs nothing.
+Why TextDialect::RunSizes() {
+  if (dump_ == nullptr) BeginDump();
   return ContinueDump();
 }
 
@@ -180,6 +193,9 @@ Why TextDialect::ContinueDump() {
       AppendDumped({dump_->keys + dump_->entries[i].key_offset, dump_->entries[i].key_bytes});
     }
   }
+  for (const auto& [bytes, count] : dump_->counts) {
+    AppendStat(std::to_string(bytes), std::to_string(count), gate_->sink());
+  }
   const Reply end = dump_->end;
   dump_ = nullptr;
   Append(end);
@@ -196,6 +212,11 @@ void TextDialect::AppendDumped(std::string_view key) {
   Outcome outcome;
   store_->Execute(request, *now_, &none, &outcome);
   if (outcome.status != Status::kFound) return;
+  if (dump_->append == nullptr) {
+    const uint64_t bytes = ItemBytes(key.size(), outcome.client_flags, outcome.value_bytes);
+    dump_->counts[(bytes + kSizeStepBytes - 1) / kSizeStepBytes * kSizeStepBytes]++;
+    return;
+  }
   ByteBuffer* to = gate_->sink();
   const size_t begin = to->size();
   dump_->append(key, service_->keys(), outcome, *now_, to);

@@ -77,6 +77,7 @@ export interface Extended {
   readonly idleTimeout?: number;
   /** Options of TLS, by their names. */
   readonly tls?: Partial<TlsOptions>;
+  readonly trackSizes?: boolean;
   /** The names of those without effect. */
   readonly taken: readonly string[];
 }
@@ -109,7 +110,6 @@ const TAKEN_NAMES: readonly string[] = [
   'inline_ascii_resp',
   'watcher_logbuf_size',
   'worker_logbuf_size',
-  'track_sizes',
   'modern',
   'drop_privileges',
   'sock_cookie_id',
@@ -141,7 +141,7 @@ export function tlsNameOf(option: string): string | undefined {
 
 /** Reads one `-o`; what came in earlier ones counts on. Throws for a name that is refused or unknown. */
 export function extendedOf(text: string, before: Extended = { taken: [] }): Extended {
-  let { idleTimeout, tls } = before;
+  let { idleTimeout, tls, trackSizes } = before;
   const taken = [...before.taken];
   for (const each of text.split(',').map((word) => word.trim())) {
     const [, name = '', value] = /^([^=]*)(?:=(.*))?$/s.exec(each)!;
@@ -150,16 +150,23 @@ export function extendedOf(text: string, before: Extended = { taken: [] }): Exte
       idleTimeout = Number(value) * 1000;
     } else if (Object.hasOwn(TLS_NAMES, name)) {
       tls = { ...tls, [TLS_NAMES[name]!.option]: tlsValueOf(name, value ?? '') };
+    } else if (name === 'track_sizes') {
+      trackSizes = true;
     } else if (TAKEN_NAMES.includes(name.replace(/^no_/, ''))) {
       taken.push(name);
     } else if (REFUSED_NAMES.test(name)) {
       throw new InvalidArgumentError(`-o ${name} asks for what is not here.`);
     } else {
-      const known = ['idle_timeout', ...Object.keys(TLS_NAMES), ...TAKEN_NAMES];
+      const known = ['idle_timeout', 'track_sizes', ...Object.keys(TLS_NAMES), ...TAKEN_NAMES];
       throw new InvalidArgumentError(`-o ${name} is no option of memcached${suggestion(name, known)}.`);
     }
   }
-  return { ...(idleTimeout !== undefined && { idleTimeout }), ...(tls && { tls }), taken };
+  return {
+    ...(idleTimeout !== undefined && { idleTimeout }),
+    ...(tls && { tls }),
+    ...(trackSizes && { trackSizes }),
+    taken,
+  };
 }
 
 function tlsValueOf(name: string, value: string): unknown {

@@ -202,7 +202,7 @@ export function settingsOfFlags(values: ServeFlags): Settings {
     if (option === 'store') checkSetting(option, setting);
     settings.set(option, setting);
   }
-  const { tls = {} } = (values['extended'] ?? {}) as Partial<Extended>;
+  const { tls = {}, trackSizes } = (values['extended'] ?? {}) as Partial<Extended>;
   for (const [name, value] of Object.entries(tls)) {
     const option = `tls.${name}`;
     settings.set(option, { value, source: 'flag', name: flagName(option) });
@@ -215,6 +215,7 @@ export function settingsOfFlags(values: ServeFlags): Settings {
     );
   }
   if (values['enableSsl'] === true) settings.set(TLS_ASKED, { value: true, source: 'flag', name: '-Z' });
+  if (trackSizes) settings.set('trackSizes', { value: true, source: 'flag', name: '-o track_sizes' });
   if (values['data'] === false) settings.set('data', { value: NO_DATA, source: 'flag', name: '--no-data' });
   return settings;
 }

@@ -199,6 +199,7 @@ export class MemcachedServer extends EventEmitter<MemcachedServerEvents> {
       disableDumping: Number(settings.disableDumping),
       disableWatch: Number(settings.disableWatch),
       hideKeys: Number(settings.hideKeys),
+      trackSizes: Number(settings.trackSizes),
       enableShutdown: Number(settings.enableShutdown),
       logMetrics: this.#logMetrics.map(wordsOf).join(','),
       processId: process.pid,

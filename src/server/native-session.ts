@@ -21,6 +21,7 @@ export interface NativeServiceOptions {
   disableDumping: number;
   disableWatch: number;
   hideKeys: number;
+  trackSizes: number;
   enableShutdown: number;
   /** The names of the log's numbers, separated by commas. */
   logMetrics: string;

@@ -67,6 +67,7 @@ export interface ServerSettings {
   readonly disableDumping: boolean;
   readonly disableWatch: boolean;
   readonly hideKeys: boolean;
+  readonly trackSizes: boolean;
   readonly enableShutdown: boolean;
   readonly verbosity: number;
   readonly front: ServeFront;
@@ -90,7 +91,7 @@ export function resolveServeOptions(given: ServeOptions | undefined, cache: Serv
     protocol,
     testCommands,
   } = options;
-  const { disableFlushAll, disableDumping, disableWatch, hideKeys, enableShutdown } = options;
+  const { disableFlushAll, disableDumping, disableWatch, hideKeys, trackSizes, enableShutdown } = options;
   return {
     listeners: listenersOf(options, ack, cache.highestAck),
     pathMode,
@@ -110,6 +111,7 @@ export function resolveServeOptions(given: ServeOptions | undefined, cache: Serv
     disableDumping,
     disableWatch,
     hideKeys,
+    trackSizes,
     enableShutdown,
     verbosity: options.verbosity,
     front,

@@ -89,6 +89,16 @@ describe('an option of memcached', () => {
     expect(await ask(server.port, 'stats settings\r\n', 'END\r\n')).toContain('STAT idle_timeout 60\r\n');
   });
 
+  test('behind -o that means the same here has its effect', async () => {
+    const server = await startServe(['-o', 'track_sizes,idle_timeout=60']);
+    cleanUps.push(() => server.stop());
+    expect(server.stderr).toBe('');
+    expect(await ask(server.port, 'stats sizes\r\n')).toBe('END\r\n');
+    const settings = await ask(server.port, 'stats settings\r\n', 'END\r\n');
+    expect(settings).toContain('STAT track_sizes yes\r\n');
+    expect(settings).toContain('STAT idle_timeout 60\r\n');
+  });
+
   test('asks for the version and the license', async () => {
     expect((await serveWith('-V')).stdout).toMatch(/^\d+\.\d+\.\d+\S*\n$/);
     expect((await serveWith('-i')).stdout).toMatch(/^MIT License\n/);

@@ -161,3 +161,30 @@ test('the other commands of the crawler are not known', async () => {
   }
   expect(await client.ask('lru_crawler enable noreply\r\nmn\r\n', 'MN\r\n')).toBe('MN\r\n');
 });
+
+test('stats sizes counts the entries in steps of 32 bytes, where that is asked for', async () => {
+  expect(await client.ask('stats sizes\r\n', 'END\r\n')).toBe('STAT sizes_status disabled\r\nEND\r\n');
+  const counting = await serve(cache, { port: 0, host: '127.0.0.1', trackSizes: true });
+  const [address] = counting.addresses;
+  const asker = await MemcachedSocket.open(address !== undefined && 'port' in address ? address.port : 0);
+  try {
+    const sizes = (): Promise<string> => asker.ask('stats sizes\r\nmn\r\n', 'MN\r\n');
+    expect(await sizes()).toBe('END\r\nMN\r\n');
+    // 59 bytes beside key and value, and 4 for client flags.
+    cache.setMany(Array.from({ length: 50_000 }, (_, i) => [String(100_000 + i), 'x'.repeat(96 - 59 - 6)]));
+    cache.set('1', 'x'.repeat(97 - 59 - 1));
+    cache.set('2', 'x'.repeat(128 - 59 - 1));
+    await asker.ask(`set 3 7 0 ${124 - 59 - 1}\r\n${'x'.repeat(124 - 59 - 1)}\r\n`, 'STORED\r\n');
+    cache.set('large', 'x'.repeat(100_000));
+    expect(await sizes()).toBe('STAT 96 50000\r\nSTAT 128 3\r\nSTAT 100064 1\r\nEND\r\nMN\r\n');
+    cache.delete('large');
+    cache.set('2', '');
+    expect(await sizes()).toBe('STAT 64 1\r\nSTAT 96 50000\r\nSTAT 128 2\r\nEND\r\nMN\r\n');
+    expect(await asker.ask('stats sizes_enable\r\n')).toBe('ERROR\r\n');
+    expect(await asker.ask('stats settings\r\n', 'END\r\n')).toContain('STAT track_sizes yes\r\n');
+  } finally {
+    asker.destroy();
+    counting.destroy();
+    await counting.close();
+  }
+});

@@ -216,6 +216,8 @@ for (const { front, describe } of FRONTS) {
       const dump = await other.ask('lru_crawler metadump all\r\n', 'END\r\n');
       expect(dump).toContain(`key=${words[0]} `);
       expect(dump).not.toContain('secret');
+      const keys = await other.ask('lru_crawler mgdump all\r\n', 'EN\r\n');
+      expect(keys).toBe(`OK\r\nmg ${words[0]}\r\nEN\r\n`);
     });
 
     if (process.platform !== 'win32') {

@@ -17,6 +17,7 @@ export function startTestService(cache: Cache, protocol: ServeProtocol = 'auto')
     disableDumping: 0,
     disableWatch: 0,
     hideKeys: 0,
+    trackSizes: 0,
     enableShutdown: 0,
     logMetrics: '',
     processId: 1,

@@ -114,7 +114,7 @@ export const SERVE_OPTIONS = {
     flag: {
       names: '-o, --extended <list>',
       default: '',
-      doc: '`idle_timeout=SECONDS`: closes connections without a command for this time; `ssl_...`: see [TLS](#tls); memcached’s other names are known, and have no effect or are refused',
+      doc: '`idle_timeout=SECONDS`: closes connections without a command for this time; `track_sizes`: `stats sizes` counts the entries; `ssl_...`: see [TLS](#tls); memcached’s other names are known, and have no effect or are refused',
     },
   },
   stallTimeout: {
@@ -181,6 +181,11 @@ export const SERVE_OPTIONS = {
       default: '',
       doc: '`watch`, `lru_crawler metadump`, `mgdump` and `stats cachedump` show a keyed hash in the place of each key',
     },
+  },
+  trackSizes: {
+    check: kinds.yesOrNo(false),
+    default: 'false',
+    doc: 'has `stats sizes` count the entries by their sizes, when it is asked for',
   },
   enableShutdown: {
     check: kinds.yesOrNo(false),

@@ -96,10 +96,12 @@ export interface ServeOptions {
   /** Refuses `watch`, which shows what clients ask for, and their keys. Default false. */
   disableWatch?: boolean;
   /**
-   * `watch`, `lru_crawler metadump`, `mgdump` and `stats cachedump` show a keyed hash in the place of each key, the same for the
-   * same key until the server ends. Default false.
+   * `watch`, `lru_crawler metadump`, `mgdump` and `stats cachedump` show a keyed hash in the place of each key, the
+   * same for the same key until the server ends. Default false.
    */
   hideKeys?: boolean;
+  /** Has `stats sizes` count the entries by their sizes. Default false. */
+  trackSizes?: boolean;
   /**
    * Has `shutdown` close the server, as `close()` does, after the event `'shutdown'`. The cache stays open. Default
    * false: clients cannot end the server.
