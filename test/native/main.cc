@@ -1,7 +1,8 @@
 // Runs the native tests:
-// `native_tests [--list] [--part=K/N] [--seed=N] [--repeat=N] [--report=FILE] [--verbose] [FILTER...]`.
-// --part=K/N runs every Nth test from the Kth on, so that N processes share the tests. A filter is a part of
-// "Suite.Name", or a pattern with *; several are joined by or. The seed also comes from CAIRN_SEED.
+// `native_tests [--list] [--part=K/N] [--seed=N] [--repeat=N] [--report=FILE] [--verbose] [--without=FILTER]...
+// [FILTER...]`. --part=K/N runs every Nth test from the Kth on, so that N processes share the tests. A filter is a part
+// of "Suite.Name", or a pattern with *; several are joined by or. What --without names is left out. The seed also comes
+// from CAIRN_SEED.
 // The report has a line "passed N failed N skipped N", one "skip<TAB>Suite.Name<TAB>reason" for each skipped test, and
 // one "fail<TAB>Suite.Name<TAB>how to repeat it" for each that failed.
 
@@ -55,8 +56,7 @@ bool MatchesWhole(std::string_view pattern, std::string_view name) {
   return p == pattern.size();
 }
 
-bool Selected(const std::vector<std::string>& filters, const std::string& name) {
-  if (filters.empty()) return true;
+bool Matches(const std::vector<std::string>& filters, const std::string& name) {
   for (const std::string& filter : filters) {
     const bool pattern = filter.find('*') != std::string::npos;
     if (pattern ? MatchesWhole(filter, name) : name.find(filter) != std::string::npos) return true;
@@ -71,6 +71,7 @@ struct Options {
   size_t part = 1, parts = 1;
   std::string report;
   std::vector<std::string> filters;
+  std::vector<std::string> without;
 };
 
 // Returns false, having said why, for an argument it does not know.
@@ -91,6 +92,8 @@ bool Parse(int argc, char** argv, Options* options) {
         std::fprintf(stderr, "Expected --part=K/N with 1 <= K <= N, got %s\n", argv[i]);
         return false;
       }
+    } else if (argument.starts_with("--without=")) {
+      options->without.push_back(argument.substr(10));
     } else if (argument.starts_with("--report=")) {
       options->report = argument.substr(9);
     } else if (argument.starts_with("-")) {
@@ -122,7 +125,8 @@ int Main(int argc, char** argv) {
     size_t selected = 0;
     for (const Case& test : Cases()) {
       const std::string name = std::string(test.suite) + "." + test.name;
-      if (!Selected(options.filters, name)) continue;
+      if (!options.filters.empty() && !Matches(options.filters, name)) continue;
+      if (Matches(options.without, name)) continue;
       if (selected++ % options.parts != options.part - 1) continue;
       if (options.list) {
         std::printf("%s\n", name.c_str());
