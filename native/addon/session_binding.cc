@@ -183,7 +183,6 @@ napi_value StartService(napi_env env, napi_callback_info info) {
   server->service =
       std::make_unique<Service>(server->cache->store(), std::move(options), server->cache->ReadBothClocks());
   server->bench = std::make_unique<Workbench>(server->service.get());
-  server->service->certificates()->SetOwner(server->waker);
   server->service->AddWaker(server->waker);
   return Uint32(env, arguments.part->servers.Add(std::move(server)));
 }

@@ -95,7 +95,7 @@ Progress BinaryDialect::FlushGroup(Progress done) {
     }
     gate_->CountRequest();
     if (is_heard) [[unlikely]]
-      HearFetch(bench_, gate_->client(), requests[i], *now_, outcomes[i]);
+      TellFetch(bench_, gate_->client(), requests[i].key, *now_, outcomes[i].status, outcomes[i].value_bytes);
     if (requests[i].verb == Verb::kGetAndTouch) bench_->CountGat(outcomes[i].status);
   }
   return done;

@@ -21,7 +21,6 @@ PacketId IdOf(const LargeBody& large) {
   return {static_cast<uint8_t>(large.tag >> 32), static_cast<uint32_t>(large.tag)};
 }
 
-bool IsConcat(const Request& request) { return request.verb == Verb::kAppend || request.verb == Verb::kPrepend; }
 
 }  // namespace
 
@@ -59,7 +58,7 @@ Progress BinaryDialect::RunStorage(const BinaryRequest& packet, const char* at, 
     return RefuseTooLarge(packet, at, value);
   }
   Request request = StoreRequest(packet);
-  if (packet.value_bytes > kBodyBufferedBytesMax && !IsConcat(request)) return BeginLarge(packet, request, at, value);
+  if (packet.value_bytes > kBodyBufferedBytesMax && !IsConcat(request.verb)) return BeginLarge(packet, request, at, value);
   if (static_cast<uint64_t>(end - value) < packet.value_bytes) {
     stream_->Need(static_cast<size_t>(value - at) + packet.value_bytes);
     return {at, Why::kMore};
@@ -74,7 +73,7 @@ Progress BinaryDialect::StoreInPacket(const BinaryRequest& packet, Request* requ
     return {at, Why::kParked};
   request->value = {value, packet.value_bytes};
   Outcome outcome;
-  const bool fits = !IsConcat(*request) ||
+  const bool fits = !IsConcat(request->verb) ||
                     FitsItem(*request, packet.value_bytes, service_->options().item_bytes_max, *now_, store_, &outcome);
   if (!fits) {
     // The reply tells of the value that is there.

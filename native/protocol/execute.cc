@@ -69,14 +69,20 @@ Reply ReplyOf(Verb verb, Status status) {
   return Reply::kError;
 }
 
-bool FitsItem(const Request& request, size_t more_bytes, uint64_t item_bytes_max, const Now& now, Store* store,
-              Outcome* present) {
+Outcome PeekOnly(std::string_view key, const Now& now, Store* store) {
   Request look;
   look.verb = Verb::kPeek;
   look.no_value = true;
-  look.key = request.key;
-  Scratch scratch;
-  store->Execute(look, now, &scratch, present);
+  look.key = key;
+  Scratch none;
+  Outcome outcome;
+  store->Execute(look, now, &none, &outcome);
+  return outcome;
+}
+
+bool FitsItem(const Request& request, size_t more_bytes, uint64_t item_bytes_max, const Now& now, Store* store,
+              Outcome* present) {
+  *present = PeekOnly(request.key, now, store);
   if (present->status != Status::kFound) return true;
   return ItemBytes(request.key.size(), present->client_flags, uint64_t{present->value_bytes} + more_bytes) <=
          item_bytes_max;

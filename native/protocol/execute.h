@@ -21,6 +21,9 @@ Request StoreRequestOf(const TextRequest& line, const Now& now);
 // kFound (whose reply is a number).
 Reply ReplyOf(Verb verb, Status status);
 
+// What is there of a key, without its value: nothing shows that it was looked at.
+Outcome PeekOnly(std::string_view key, const Now& now, Store* store);
+
 // Whether the entry of an append or prepend stays within the item size with `more_bytes` added to its value, which
 // `present` then describes. Between this check and the append another client may append too; the store's own limit
 // holds in any case.

@@ -1,5 +1,7 @@
 #include "protocol/heard_requests.h"
 
+#include "protocol/execute.h"
+
 namespace cairn {
 
 namespace {
@@ -39,7 +41,7 @@ void TellStore(Workbench* bench, uint64_t client, const Request& request, uint64
   event.client = client;
   event.wall_ms = now.wall_ms;
   if (IsNumber(request)) event.verb = Verb::kAdd;
-  const bool is_concat = request.verb == Verb::kAppend || request.verb == Verb::kPrepend;
+  const bool is_concat = IsConcat(request.verb);
   // The value is the whole one.
   if (is_concat && outcome.status == Status::kStored) value_bytes += before.value_bytes;
   const bool keeps_expiry = is_concat && before.is_present;
@@ -51,13 +53,7 @@ void TellStore(Workbench* bench, uint64_t client, const Request& request, uint64
 }  // namespace
 
 EntryBefore LookBefore(Store* store, std::string_view key, const Now& now) {
-  Request look;
-  look.verb = Verb::kPeek;
-  look.no_value = true;
-  look.key = key;
-  Scratch none;
-  Outcome outcome;
-  store->Execute(look, now, &none, &outcome);
+  const Outcome outcome = PeekOnly(key, now, store);
   if (outcome.status != Status::kFound) return {};
   return {true, outcome.value_bytes, outcome.expires_ms};
 }

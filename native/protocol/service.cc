@@ -15,6 +15,7 @@ Service::Service(Store* store, Options options, const Now& started)
   if (options_.loads != nullptr) options_.loads->AddWaker(wakers_);
   test_loads_.AddWaker(wakers_);
   certificates_.AddWaker(wakers_);
+  certificates_.SetOwner(options_.owner);
   CountRefresh(started_);
 }
 

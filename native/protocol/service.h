@@ -75,7 +75,7 @@ class Service {
     bool track_sizes = false;
     // -A: clients can end the server, with `shutdown`.
     bool enable_shutdown = false;
-    // The thread that is woken when a client asks for that; null: none.
+    // The thread that is woken when a client asks for that, or for other certificates; null: none.
     std::shared_ptr<Waker> owner;
     // The log behind the store; null: no log. It outlives the service.
     LogView* log = nullptr;

@@ -20,7 +20,6 @@ constexpr int kConcatTriesMax = 8;
 
 uint64_t BlockBytes(const StorageLine& line) { return uint64_t{line.body_bytes} + kLineEnd.size(); }
 
-bool IsConcat(const Request& request) { return request.verb == Verb::kAppend || request.verb == Verb::kPrepend; }
 
 }  // namespace
 
@@ -38,7 +37,7 @@ Progress Storage::Run(const StorageLine& line, StorageReplies* replies, const ch
   if (ItemBytes(request.key.size(), request.client_flags, line.body_bytes) > service_->options().item_bytes_max) {
     return RefuseTooLarge(line, at, block);
   }
-  if (line.body_bytes > kBodyBufferedBytesMax && !IsConcat(request)) return BeginLarge(line, at, block);
+  if (line.body_bytes > kBodyBufferedBytesMax && !IsConcat(request.verb)) return BeginLarge(line, at, block);
   if (static_cast<uint64_t>(end - block) < BlockBytes(line)) {
     stream_->Need(static_cast<size_t>(block - at) + BlockBytes(line));
     return {at, Why::kMore};
@@ -49,9 +48,10 @@ Progress Storage::Run(const StorageLine& line, StorageReplies* replies, const ch
 // Inlined: each set goes through it.
 [[gnu::always_inline]] inline void Storage::Execute(const Request& request, Outcome* outcome) {
   *outcome = Outcome();
-  ExecuteHeard(bench_, gate_->client(), request, *now_, nullptr, outcome);
   if (request.meta == nullptr || !request.meta->vivifies) [[likely]]
-    return;
+    return ExecuteHeard(bench_, gate_->client(), request, *now_, nullptr, outcome);
+  const EntryBefore before = LookIfHeard(bench_, request.key, *now_);
+  store_->Execute(request, *now_, nullptr, outcome);
   Request add = request;
   add.verb = Verb::kAdd;
   add.has_compare = false;
@@ -60,6 +60,11 @@ Progress Storage::Run(const StorageLine& line, StorageReplies* replies, const ch
     *outcome = Outcome();
     store_->Execute(i % 2 == 0 ? add : request, *now_, nullptr, outcome);
   }
+  // As one request: the expiry is told if the entry is new.
+  Request told = request;
+  told.expires_ms = request.keep_else_ms;
+  if (bench_->events()->hears(kRequestStreams)) [[unlikely]]
+    TellChange(bench_, gate_->client(), told, request.value.size(), *now_, before, *outcome);
 }
 
 Progress Storage::StoreInLine(const StorageLine& line, const char* at, const char* block) {
@@ -73,7 +78,7 @@ Progress Storage::StoreInLine(const StorageLine& line, const char* at, const cha
     return {at, Why::kParked};
   request.value = {block, line.body_bytes};
   Outcome outcome;
-  if (IsConcat(request) &&
+  if (IsConcat(request.verb) &&
       !FitsItem(request, line.body_bytes, service_->options().item_bytes_max, *now_, store_, &outcome)) {
     // The reply tells of the value that is there.
     const EntryBefore before{true, outcome.value_bytes, outcome.expires_ms};

@@ -11,6 +11,7 @@
 #include <string_view>
 
 #include "protocol/base64.h"
+#include "protocol/execute.h"
 #include "protocol/key_display.h"
 #include "protocol/limits.h"
 #include "protocol/meta_compose.h"
@@ -204,13 +205,7 @@ Why TextDialect::ContinueDump() {
 
 void TextDialect::AppendDumped(std::string_view key) {
   gate_->CountRequest();
-  Request request;
-  request.verb = Verb::kPeek;
-  request.no_value = true;
-  request.key = key;
-  Scratch none;
-  Outcome outcome;
-  store_->Execute(request, *now_, &none, &outcome);
+  const Outcome outcome = PeekOnly(key, *now_, store_);
   if (outcome.status != Status::kFound) return;
   if (dump_->append == nullptr) {
     const uint64_t bytes = ItemBytes(key.size(), outcome.client_flags, outcome.value_bytes);
@@ -221,6 +216,8 @@ void TextDialect::AppendDumped(std::string_view key) {
   const size_t begin = to->size();
   dump_->append(key, service_->keys(), outcome, *now_, to);
   if (to->size() == begin) return;
+  Request request;
+  request.key = key;
   // The log will not have it: the client must not see it.
   if (gate_->Settle(begin, request, outcome) == ReplyGate::Slot::kRefused) return to->Truncate(begin);
   dump_->left--;

@@ -125,7 +125,7 @@ Progress TextDialect::FlushGroup(Progress done) {
     if (key.is_last) keys_refused_ = false;
     gate_->CountRequest();
     if (is_heard) [[unlikely]]
-      HearFetch(bench_, gate_->client(), requests[i], *now_, outcomes[i]);
+      TellFetch(bench_, gate_->client(), requests[i].key, *now_, outcomes[i].status, outcomes[i].value_bytes);
     if (requests[i].verb == Verb::kGetAndTouch) bench_->CountGat(outcomes[i].status);
   }
   has_prefetched_line_ = false;

@@ -44,6 +44,8 @@ enum class Verb : uint8_t {
   kInvalidate,   // marks the entry as stale, or takes its value away; see MetaOptions
 };
 
+constexpr bool IsConcat(Verb verb) { return verb == Verb::kAppend || verb == Verb::kPrepend; }
+
 enum class Status : uint8_t {
   kStored,
   kNotStored,  // add on a present key, replace/append/prepend on an absent one, append to a codec that cannot

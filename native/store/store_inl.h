@@ -37,6 +37,5 @@ inline bool IsTimed(uint64_t expires_ms) { return expires_ms != kNeverExpires &&
 inline bool IsTimed(const Request& request) {
   return IsTimed(request.expires_ms) || request.fresh_until_ms != kAlwaysFresh || request.keep_else_ms != kNeverExpires;
 }
-inline bool IsConcat(Verb verb) { return verb == Verb::kAppend || verb == Verb::kPrepend; }
 
 }  // namespace cairn

@@ -408,6 +408,19 @@ TEST(Watch, MetaCommandsLeaveTheLinesOfMemcached) {
             "type=item_get key=c status=found clsid=1 cfd=1 size=2\n");
 }
 
+TEST(Watch, AnAppendThatMakesItsEntryIsOneThatWasStored) {
+  ProtocolServer server;
+  ProtocolClient client(&server);
+  WatchingClient watcher(&server, "watch mutations");
+  EXPECT_EQ(client.Send("ms a 1 MA N60\r\nx\r\nms a 1 MA N90\r\ny\r\nms p 1 MP N0\r\nx\r\nms q 1 MA\r\nx\r\n"),
+            "HD\r\nHD\r\nHD\r\nNS\r\n");
+  EXPECT_EQ(Masked(watcher.Told()),
+            "type=item_store key=a status=stored cmd=append ttl=60 clsid=1 cfd=1 size=1\n"
+            "type=item_store key=a status=stored cmd=append ttl=60 clsid=1 cfd=1 size=2\n"
+            "type=item_store key=p status=stored cmd=prepend ttl=0 clsid=1 cfd=1 size=1\n"
+            "type=item_store key=q status=not_stored cmd=append ttl=0 clsid=1 cfd=1 size=1\n");
+}
+
 TEST(Watch, PacketsLeaveTheLinesOfMemcached) {
   ProtocolServer server;
   ProtocolClient client(&server);
