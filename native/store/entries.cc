@@ -150,7 +150,8 @@ class Entries::RemovedView final : public RemovedEntry {
 
 void Entries::AnnounceTo(RemovalSink* sink, Reason reason, const EntryHeader* entry) const {
   if (sink->wanted(reason) && !IsNegative(entry)) sink->OnRemoved(reason, RemovedView(memory_, entry));
-  if (reason == Reason::kEvicted && sink->is_tapped() && !IsNegative(entry)) [[unlikely]]
+  // Unlink() tells of no negative entry.
+  if (reason == Reason::kEvicted && sink->is_tapped()) [[unlikely]]
     sink->TellTaps(RemovedView(memory_, entry));
 }
 

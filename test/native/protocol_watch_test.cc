@@ -383,6 +383,40 @@ TEST(Watch, AValueThatComesInPiecesAndOneThatIsTooLargeAreMutations) {
       << told;
 }
 
+TEST(Watch, LargePacketsAreMutationsAlsoThoseThatAreTooLarge) {
+  ProtocolServer server;
+  ProtocolClient client(&server);
+  WatchingClient watcher(&server, "watch mutations fetchers");
+  const std::string large(600'000, 'v');
+  client.SendInPieces(test::StorePacket(0x01, "large", large), 50'000);
+  EXPECT_EQ(Masked(watcher.Told()),
+            "type=item_get key=large status=not_found clsid=0 cfd=1 size=0\n"
+            "type=item_store key=large status=stored cmd=set ttl=0 clsid=1 cfd=1 size=600000\n");
+  client.Send(test::PacketOf(0x0e, {.key = "large", .value = large}));
+  EXPECT_EQ(Masked(watcher.Told()),
+            "type=item_get key=large status=found clsid=1 cfd=1 size=600000\n"
+            "type=item_store key=large status=not_stored cmd=append ttl=0 clsid=1 cfd=1 size=600000\n");
+  client.Send(test::StorePacket(0x01, "large", large + large));
+  EXPECT_EQ(Masked(watcher.Told()),
+            "type=item_store key=large status=too_large cmd=set ttl=0 clsid=1 cfd=1 size=0\n"
+            "type=item_get key=large status=found clsid=1 cfd=1 size=600000\n");
+}
+
+TEST(Watch, AValueThatTheStoreRefusesIsAMutation) {
+  Service::Options options = ProtocolServer::DefaultOptions();
+  options.item_bytes_max = 64 << 20;  // above the largest value of the store
+  ProtocolServer server(options);
+  ProtocolClient client(&server);
+  WatchingClient watcher(&server, "watch mutations");
+  const std::string value(2'000'000, 'v');
+  EXPECT_EQ(client.Send(Set("text", value)), "SERVER_ERROR object too large for cache\r\n");
+  ProtocolClient binary(&server);
+  EXPECT_NE(binary.Send(test::StorePacket(0x01, "binary", value)), "");
+  EXPECT_EQ(Masked(watcher.Told()),
+            "type=item_store key=text status=too_large cmd=set ttl=0 clsid=1 cfd=1 size=0\n"
+            "type=item_store key=binary status=too_large cmd=set ttl=0 clsid=1 cfd=3 size=0\n");
+}
+
 TEST(Watch, MetaCommandsLeaveTheLinesOfMemcached) {
   ProtocolServer server;
   ProtocolClient client(&server);
@@ -455,13 +489,20 @@ TEST(Watch, EachWatcherIsToldOfItsStreamsFromItsBeginningOn) {
   ProtocolClient client(&server);
   WatchingClient first(&server, "watch fetchers");
   client.Send(Set("a", "1"));
+  // What has happened before may still be unread.
   WatchingClient second(&server, "watch mutations deletions");
+  client.Send("get early\r\n");
+  WatchingClient third(&server, "watch fetchers");
   client.Send(Set("b", "1") + "delete b\r\n");
   EXPECT_EQ(Masked(second.Told()),
             "type=item_store key=b status=stored cmd=set ttl=0 clsid=1 cfd=1 size=1\n"
             "type=deleted key=b cmd=delete clsid=1 size=1\n");
+  EXPECT_EQ(Masked(third.Told()),
+            "type=item_get key=b status=not_found clsid=0 cfd=1 size=0\n"
+            "type=item_get key=b status=found clsid=1 cfd=1 size=1\n");
   EXPECT_EQ(Masked(first.Told()),
             "type=item_get key=a status=not_found clsid=0 cfd=1 size=0\n"
+            "type=item_get key=early status=not_found clsid=0 cfd=1 size=0\n"
             "type=item_get key=b status=not_found clsid=0 cfd=1 size=0\n"
             "type=item_get key=b status=found clsid=1 cfd=1 size=1\n");
 }
@@ -750,6 +791,8 @@ TEST(Watch, HiddenKeysAreTheSameWordInLinesAndInDumps) {
   const std::string cachedump = client.Send("stats cachedump 1 0\r\n");
   EXPECT_NE(metadump.find("key=" + word + " exp=-1"), std::string::npos) << metadump;
   EXPECT_NE(cachedump.find("ITEM " + word + " [1 b; 0 s]\r\n"), std::string::npos) << cachedump;
+  const std::string mgdump = client.Send("lru_crawler mgdump all\r\n");
+  EXPECT_EQ(mgdump, "OK\r\nmg " + word + "\r\nEN\r\n");
   EXPECT_EQ((metadump + cachedump).find("secret"), std::string::npos);
 }
 

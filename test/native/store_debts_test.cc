@@ -1076,6 +1076,29 @@ TEST(StoreDebts, WalksAndSizesShowEntriesOnly) {
   store->Verify();
 }
 
+TEST(StoreDebts, ANegativeEntryThatIsEvictedIsToldToNoTap) {
+  struct Keys final : public RemovalTap {
+    void OnEvicted(const RemovedEntry& entry) override {
+      std::string key(entry.key_bytes(), '\0');
+      entry.CopyKey(key.data());
+      told.push_back(key);
+    }
+    std::vector<std::string> told;
+  } tap;
+  DebtStore store;
+  store.removals().AddTap(&tap);
+  EXPECT_EQ(store.Fill("negative", "", true, store.now_ms() + 100'000), Status::kStored);
+  const std::string value(10'000, 'v');
+  // Fills leave no debts, so that all that is older leaves in its order.
+  for (int i = 0; i < 1000 && tap.told.empty(); i++) {
+    EXPECT_EQ(store.Fill("key" + std::to_string(i), value, false, kNeverExpires), Status::kStored);
+  }
+  EXPECT_EQ(store->Stats().negative_entries, 0);
+  ASSERT_FALSE(tap.told.empty());
+  EXPECT_EQ(tap.told[0], "key0");
+  store.removals().RemoveTap(&tap);
+}
+
 TEST(StoreDebts, ATouchThatComesInIsOfNoNegativeEntry) {
   DebtStore store;
   EXPECT_EQ(store.Fill("key", "", true, store.now_ms() + 100), Status::kStored);
