@@ -21,7 +21,6 @@ PacketId IdOf(const LargeBody& large) {
   return {static_cast<uint8_t>(large.tag >> 32), static_cast<uint32_t>(large.tag)};
 }
 
-
 }  // namespace
 
 Request BinaryDialect::StoreRequest(const BinaryRequest& packet) const {
@@ -58,7 +57,8 @@ Progress BinaryDialect::RunStorage(const BinaryRequest& packet, const char* at, 
     return RefuseTooLarge(packet, at, value);
   }
   Request request = StoreRequest(packet);
-  if (packet.value_bytes > kBodyBufferedBytesMax && !IsConcat(request.verb)) return BeginLarge(packet, request, at, value);
+  if (packet.value_bytes > kBodyBufferedBytesMax && !IsConcat(request.verb))
+    return BeginLarge(packet, request, at, value);
   if (static_cast<uint64_t>(end - value) < packet.value_bytes) {
     stream_->Need(static_cast<size_t>(value - at) + packet.value_bytes);
     return {at, Why::kMore};

@@ -20,7 +20,6 @@ constexpr int kConcatTriesMax = 8;
 
 uint64_t BlockBytes(const StorageLine& line) { return uint64_t{line.body_bytes} + kLineEnd.size(); }
 
-
 }  // namespace
 
 Progress Storage::Run(const StorageLine& line, StorageReplies* replies, const char* at, const char* block,

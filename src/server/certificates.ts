@@ -47,9 +47,8 @@ export function readCertificates(settings: TlsSettings): TlsTerms {
   const context: SecureContextOptions = {
     cert,
     key: key.export({ type: 'pkcs8', format: 'pem' }),
-    // Without any, node:tls would trust those that sign the sites of the web.
-    ca: ca ?? [],
     minVersion: settings.minVersion,
+    ...(ca !== undefined && { ca }),
     ...(settings.ciphers !== '' && { ciphers: settings.ciphers }),
   };
   tryContext(context, settings);

@@ -21,6 +21,7 @@ import { join } from 'node:path';
 import { Worker } from 'node:worker_threads';
 import { afterEach, describe, expect, test, vi } from 'vitest';
 import { Cache, MemcachedServer, type ServeFront, type ServeOptions, serve as serveCache } from '../../src/index.ts';
+import { lookers } from '../../src/native/wake.ts';
 import { withCode } from '../support/errors.ts';
 import { MemcachedSocket } from '../support/memcached-socket.ts';
 import { skipUnless } from '../support/skip.ts';
@@ -699,6 +700,15 @@ export function describeServer(front: ServeFront): void {
     });
 
     describe('ending', () => {
+      test('leaves nothing behind that its thread would look at', async () => {
+        const before = lookers.size;
+        const { server, open } = await start({ enableShutdown: true });
+        await (await open()).ask('mn\r\n');
+        expect(lookers.size).toBeGreaterThan(before);
+        await server.close();
+        expect(lookers.size).toBe(before);
+      });
+
       test('close answers what has come, closes the connections and resolves', async () => {
         const { server, open } = await start();
         const client = await open();

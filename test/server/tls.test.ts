@@ -144,15 +144,28 @@ describe('a client', () => {
     await vi.waitUntil(() => server.connectionCount === 1, PATIENCE);
     await expect(open()).rejects.toThrow();
     await vi.waitUntil(() => ended.includes('rejected'), PATIENCE);
+    const unencrypted = await plain();
+    expect(await unencrypted.ending()).toBe('');
     first.destroy();
     await vi.waitUntil(() => server.connectionCount === 0, PATIENCE);
     const second = await open();
-    expect(await stat(second, 'rejected_connections')).toBe('1');
+    expect(await stat(second, 'rejected_connections')).toBe('2');
     expect(await stat(second, 'curr_connections')).toBe('1');
   });
 });
 
 describe('a handshake', () => {
+  test('is not begun again by a client that is served', async () => {
+    await listen();
+    const client = await open({ maxVersion: 'TLSv1.2' });
+    expect(await client.ask('set k 0 0 1\r\n1\r\n')).toBe('STORED\r\n');
+    const refusal = await new Promise<Error | null>((resolve) => {
+      client.socket.once('error', resolve);
+      (client.socket as TLSSocket).renegotiate({}, resolve);
+    });
+    expect(refusal?.message).toMatch(/no renegotiation/i);
+  });
+
   test('that fails is told once for its kind, and holds up no other', async () => {
     await listen({ minVersion: 'TLSv1.3', handshakeTimeout: '100ms' });
     const client = await open();
@@ -191,7 +204,7 @@ describe('a handshake', () => {
   });
 
   test('is over when the server closes', async () => {
-    await listen();
+    await listen({ handshakeTimeout: '1h' });
     const socket = await silent();
     await vi.waitUntil(() => server.connectionCount === 1, PATIENCE);
     const gone = new Promise((resolve) => socket.once('close', resolve));
