@@ -21,8 +21,8 @@ bool Quiet(const MetaLine& line) { return line.has('q'); }
 uint64_t ExpiryOfCreated(const MetaLine& line, const Now& now) {
   uint64_t expires_ms = kNeverExpires;
   for (size_t i = 0; i < line.flag_count; i++) {
-    if (line.flags[i][0] == 'T') expires_ms = ExpiryOfSeconds(line.seconds, now);
-    if (line.flags[i][0] == 'N') expires_ms = ExpiryOfSeconds(line.vivify_seconds, now);
+    if (line.flags[i][0] == 'T') expires_ms = ExpiryOfTime(line.time, now);
+    if (line.flags[i][0] == 'N') expires_ms = ExpiryOfTime(line.vivify_time, now);
   }
   return expires_ms;
 }
@@ -30,17 +30,17 @@ uint64_t ExpiryOfCreated(const MetaLine& line, const Now& now) {
 // R looks at the expiry that the entry has when the flags before it have been worked through.
 uint64_t RecacheBefore(const MetaLine& line, const Now& now) {
   if (!line.has('R')) return 0;
-  const uint64_t before_ms = ExpiryOfSeconds(line.recache_seconds, now);
+  const uint64_t before_ms = ExpiryOfTime(line.recache_time, now);
   for (size_t i = 0; i < line.flag_count && line.flags[i][0] != 'R'; i++) {
     if (line.flags[i][0] != 'T') continue;
-    const uint64_t expires_ms = ExpiryOfSeconds(line.seconds, now);
+    const uint64_t expires_ms = ExpiryOfTime(line.time, now);
     return expires_ms != kNeverExpires && expires_ms < before_ms ? kKeepExpiry : 0;
   }
   return before_ms;
 }
 
 uint64_t ExpiryOf(const MetaLine& line, const Now& now) {
-  return line.has('T') ? ExpiryOfSeconds(line.seconds, now) : kKeepExpiry;
+  return line.has('T') ? ExpiryOfTime(line.time, now) : kKeepExpiry;
 }
 
 }  // namespace
@@ -346,7 +346,7 @@ void MetaCommands::FillSet(const MetaLine& line, Request* request, MetaOptions* 
   request->meta = options;
   request->key = line.key;
   request->client_flags = line.client_flags;
-  request->expires_ms = ExpiryOfSeconds(line.seconds, *now_);
+  request->expires_ms = ExpiryOfTime(line.time, *now_);
   request->compare = line.compare;
   options->cas = line.cas;
   options->has_binary_key = line.is_base64 && IsPlainKey(line.key);
@@ -362,7 +362,7 @@ void MetaCommands::FillSet(const MetaLine& line, Request* request, MetaOptions* 
       // 0 compares nothing.
       request->has_compare = line.compare != 0;
       options->vivifies = line.has('N');
-      request->keep_else_ms = ExpiryOfSeconds(line.vivify_seconds, *now_);
+      request->keep_else_ms = ExpiryOfTime(line.vivify_time, *now_);
       break;
     default:
       request->verb = line.mode == 'R' ? Verb::kReplace : Verb::kSet;

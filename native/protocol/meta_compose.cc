@@ -14,9 +14,12 @@ namespace cairn {
 namespace {
 
 constexpr size_t kNumberBytesMax = 20;
-// A code, a length, each flag with a blank, and the line end.
+// "tms": t in milliseconds, with the unit behind the number. To memcached it is a t.
+constexpr std::string_view kMillisecondsFlag = "tms";
+constexpr std::string_view kMillisecondsUnit = "ms";
+// A code, a length, each flag with a blank, the unit of t, and the line end.
 static_assert(kMetaLineBytesMax >= 3 + 10 + 2 + Base64Bytes(kKeyBytesInlineMax) + 2 + 1 + kOpaqueBytesMax +
-                                       6 * (2 + kNumberBytesMax) + 3 * 2 + 2);
+                                       6 * (2 + kNumberBytesMax) + kMillisecondsUnit.size() + 3 * 2 + 2);
 
 char* WriteNumber(uint64_t number, char* to) { return std::to_chars(to, to + kNumberBytesMax, number).ptr; }
 
@@ -35,6 +38,11 @@ char* WriteSecondsLeft(uint64_t expires_ms, const Now& now, char* to) {
   return WriteNumber((std::max(expires_ms, now.boot_ms) - now.boot_ms + 999) / 1000, to);
 }
 
+char* WriteMillisecondsLeft(uint64_t expires_ms, const Now& now, char* to) {
+  if (expires_ms == kNeverExpires) return WriteText("-1", to);
+  return WriteText(kMillisecondsUnit, WriteNumber(std::max(expires_ms, now.boot_ms) - now.boot_ms, to));
+}
+
 }  // namespace
 
 bool IsPlainKey(std::string_view key) {
@@ -46,8 +54,8 @@ char* WriteMetaFlags(const MetaReply& reply, const Now& now, char* to) {
   for (size_t i = 0; i < reply.line->flag_count; i++) {
     const std::string_view flag = reply.line->flags[i];
     const char letter = flag[0];
-    if (letter == 'T') expires_ms = ExpiryOfSeconds(reply.line->seconds, now);
-    if (letter == 'N' && reply.is_created) expires_ms = ExpiryOfSeconds(reply.line->vivify_seconds, now);
+    if (letter == 'T') expires_ms = ExpiryOfTime(reply.line->time, now);
+    if (letter == 'N' && reply.is_created) expires_ms = ExpiryOfTime(reply.line->vivify_time, now);
     if (letter != 'O' && letter != 'k' && reply.shown.find(letter) == std::string_view::npos) continue;
     *to++ = ' ';
     if (letter == 'O') {
@@ -67,7 +75,8 @@ char* WriteMetaFlags(const MetaReply& reply, const Now& now, char* to) {
         to = WriteNumber(reply.value_bytes, to);
         break;
       case 't':
-        to = WriteSecondsLeft(expires_ms, now, to);
+        to = flag == kMillisecondsFlag ? WriteMillisecondsLeft(expires_ms, now, to)
+                                       : WriteSecondsLeft(expires_ms, now, to);
         break;
       case 'f':
         to = WriteNumber(reply.outcome->client_flags, to);

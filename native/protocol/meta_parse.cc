@@ -24,6 +24,25 @@ bool DecodeKey(MetaLine* line, char* decoded) {
   return true;
 }
 
+// Seconds, or milliseconds before "ms".
+bool ParseTime(std::string_view word, FlagTime* time) {
+  constexpr std::string_view kUnit = "ms";
+  if (word.size() < kUnit.size() || word.substr(word.size() - kUnit.size()) != kUnit) {
+    int32_t seconds = 0;
+    if (!ParseInt32(word, &seconds)) return false;
+    *time = {seconds, false};
+    return true;
+  }
+  word.remove_suffix(kUnit.size());
+  const bool is_negative = !word.empty() && word[0] == '-';
+  if (is_negative || (!word.empty() && word[0] == '+')) word.remove_prefix(1);
+  uint64_t magnitude = 0;
+  if (!ParseUint64(word, &magnitude) || magnitude > uint64_t{kMillisecondsMax}) return false;
+  const int64_t ms = static_cast<int64_t>(magnitude);
+  *time = {is_negative ? -ms : ms, true};
+  return true;
+}
+
 // Reads what follows the letter. False: *error says what is wrong.
 bool ReadFlag(std::string_view flag, MetaLine* line, char* decoded, Reply* error) {
   const std::string_view rest = flag.substr(1);
@@ -33,11 +52,11 @@ bool ReadFlag(std::string_view flag, MetaLine* line, char* decoded, Reply* error
       *error = Reply::kBadKey;
       return DecodeKey(line, decoded);
     case 'T':
-      return ParseInt32(rest, &line->seconds);
+      return ParseTime(rest, &line->time);
     case 'N':
-      return ParseInt32(rest, &line->vivify_seconds);
+      return ParseTime(rest, &line->vivify_time);
     case 'R':
-      return ParseInt32(rest, &line->recache_seconds);
+      return ParseTime(rest, &line->recache_time);
     case 'C':
       return ParseUint64(rest, &line->compare);
     case 'E':

@@ -1,6 +1,9 @@
 // Reads lines of the meta protocol: bytes -> MetaLine. Functions over bytes; no store, no I/O, no allocation.
 //
 // A flag is a letter and what follows it. All commands take all flags, and use those that they know.
+//
+// T, N and R take milliseconds too, as "T1500ms". memcached refuses a number with letters behind it, so a client that
+// asks memcached for milliseconds gets an error and not another time.
 #pragma once
 
 #include <cstddef>
@@ -8,6 +11,7 @@
 #include <string_view>
 
 #include "base/limits.h"
+#include "protocol/exptime.h"
 #include "protocol/request.h"
 #include "protocol/response.h"
 
@@ -45,15 +49,15 @@ struct MetaLine {
   uint64_t letters = 0;
 
   // What followed the letters; 0 if the flag is not there.
-  uint32_t client_flags = 0;    // F
-  int32_t seconds = 0;          // T
-  int32_t vivify_seconds = 0;   // N
-  int32_t recache_seconds = 0;  // R
-  uint64_t compare = 0;         // C
-  uint64_t cas = 0;             // E
-  uint64_t delta = 1;           // D
-  uint64_t initial = 0;         // J
-  char mode = '\0';             // M, in capitals as memcached has them; '\0' without M
+  uint32_t client_flags = 0;  // F
+  FlagTime time;              // T
+  FlagTime vivify_time;       // N
+  FlagTime recache_time;      // R
+  uint64_t compare = 0;       // C
+  uint64_t cas = 0;           // E
+  uint64_t delta = 1;         // D
+  uint64_t initial = 0;       // J
+  char mode = '\0';           // M, in capitals as memcached has them; '\0' without M
 
  private:
   friend void ParseMetaLine(Command command, std::string_view words, MetaLine* line);

@@ -72,6 +72,73 @@ Outcome Peek(ProtocolServer* server, std::string_view key) {
   return outcome;
 }
 
+// ---- milliseconds ----
+
+TEST(ProtocolMeta, ATimeInMillisecondsIsExact) {
+  PlainServer at;
+  EXPECT_EQ(at.client.Send("ms a 1 T1500ms\r\n1\r\nmg a tms v\r\nmg a t\r\n"), "HD\r\nVA 1 t1500ms\r\n1\r\nHD t2\r\n");
+  at.server.Pass(1499);
+  EXPECT_EQ(at.client.Send("mg a tms\r\n"), "HD t1ms\r\n");
+  at.server.Pass(1);
+  EXPECT_EQ(at.client.Send("mg a tms\r\n"), "EN\r\n");
+}
+
+TEST(ProtocolMeta, EveryCommandTakesMilliseconds) {
+  PlainServer at;
+  // Touched by mg, with and without a value.
+  EXPECT_EQ(at.client.Send("ms a 1\r\n1\r\nmg a tms\r\n"), "HD\r\nHD t-1\r\n");
+  EXPECT_EQ(at.client.Send("mg a T250ms tms\r\nmg a v tms\r\n"), "HD t250ms\r\nVA 1 t250ms\r\n1\r\n");
+  // Every mode of ms that sets an expiry, and append with N.
+  EXPECT_EQ(at.client.Send("ms b 1 ME T20ms\r\n1\r\nms b 1 MR T30ms\r\n1\r\nmg b tms\r\n"), "HD\r\nHD\r\nHD t30ms\r\n");
+  EXPECT_EQ(at.client.Send("ms c 1 MA N40ms\r\n1\r\nmg c tms\r\n"), "HD\r\nHD t40ms\r\n");
+  // A stale entry, and an emptied one.
+  EXPECT_EQ(at.client.Send("md b I T50ms\r\nmg b tms\r\n"), "HD\r\nHD t50ms X W\r\n");
+  EXPECT_EQ(at.client.Send("md c x T60ms\r\nmg c tms s\r\n"), "HD\r\nHD t60ms s0\r\n");
+  // A number that is made, and one that is counted.
+  EXPECT_EQ(at.client.Send("ma n N70ms J1 tms\r\nma n T80ms tms v\r\n"), "HD t70ms\r\nVA 1 t80ms\r\n2\r\n");
+  EXPECT_EQ(at.client.Send("mg n tms\r\n"), "HD t80ms\r\n");
+  // A placeholder.
+  EXPECT_EQ(at.client.Send("mg new N90ms tms\r\n"), "HD t90ms W\r\n");
+  at.server.Pass(90);
+  EXPECT_EQ(at.client.Send("mg new\r\n"), "EN\r\n");
+}
+
+TEST(ProtocolMeta, AClientWinsWithinMillisecondsOfTheEnd) {
+  PlainServer at;
+  EXPECT_EQ(at.client.Send("ms a 1 T1000ms\r\n1\r\n"), "HD\r\n");
+  at.server.Pass(700);
+  EXPECT_EQ(at.client.Send("mg a R300ms\r\n"), "HD\r\n");
+  EXPECT_EQ(at.client.Send("mg a R301ms\r\nmg a R301ms\r\n"), "HD W\r\nHD Z\r\n");
+}
+
+TEST(ProtocolMeta, MillisecondsCountFromNowHoweverManyTheyAre) {
+  PlainServer at;
+  const auto left = [&](std::string_view time) {
+    const std::string reply = at.client.Send("ms a 1 T" + std::string(time) + "\r\n1\r\nmg a tms\r\n");
+    return reply.substr(reply.find("\r\n") + 2);
+  };
+  // More than 30 days in seconds would be a Unix time.
+  EXPECT_EQ(left("2592000001ms"), "HD t2592000001ms\r\n");
+  EXPECT_EQ(left("1700000001000ms"), "HD t1700000001000ms\r\n");
+  EXPECT_EQ(left("9007199254740991ms"), "HD t9007199254740991ms\r\n");
+  EXPECT_EQ(left("+5ms"), "HD t5ms\r\n");
+  EXPECT_EQ(left("0ms"), "HD t-1\r\n");
+  EXPECT_EQ(left("-1ms"), "EN\r\n");
+  EXPECT_EQ(left("-9007199254740991ms"), "EN\r\n");
+}
+
+TEST(ProtocolMeta, ATimeThatIsNoneIsRefusedAndStoresNothing) {
+  PlainServer at;
+  for (const std::string_view time : {"ms", "-ms", "+ms", "--1ms", "1.5ms", "1MS", "1Ms", "1m", "1s", "1mss", "1msms",
+                                      "9007199254740992ms", "-9007199254740992ms", "18446744073709551616ms", "0x1ms"}) {
+    for (const std::string_view letter : {"T", "N", "R"}) {
+      const std::string reply =
+          at.client.Send("ms a 1 " + std::string(letter) + std::string(time) + "\r\n1\r\nmg a\r\n");
+      EXPECT_EQ(reply, "CLIENT_ERROR bad token in command line format\r\nEN\r\n");
+    }
+  }
+}
+
 // ---- replies ----
 
 TEST(ProtocolMeta, WhatIsBehindAHiddenReplyWaitsForIt) {
