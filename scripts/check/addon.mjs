@@ -21,7 +21,7 @@ export function check() {
   if (!library.startsWith('/')) return 'the compiler brings no libasan.so to preload (GCC does)';
   const addon = buildAddon({
     out: join(nativeRoot, 'build-asan-addon'),
-    args: ['-B', 'RelWithDebInfo', '--CDSANITIZE=address,undefined'],
+    args: ['-B', 'RelWithDebInfo', '--CDSANITIZE=address,undefined', '--CDPRECOMPILE=ON'],
   });
   const env = { ...process.env, ...asanEnvironment, CAIRN_NATIVE_PATH: addon, LD_PRELOAD: library };
   env.ASAN_OPTIONS += ':detect_leaks=0';

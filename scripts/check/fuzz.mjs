@@ -25,7 +25,7 @@ export async function check() {
     await runSanitized('build-asan', 'address,undefined', asanEnvironment, programs);
     return 'random inputs only: clang with libFuzzer is missing (apt-get install clang libclang-rt-14-dev)';
   }
-  const options = ['-DFUZZ=ON', '-DSANITIZE=address,undefined', '-DCMAKE_CXX_COMPILER=clang++'];
+  const options = ['-DFUZZ=ON', '-DSANITIZE=address,undefined', '-DPRECOMPILE=ON', '-DCMAKE_CXX_COMPILER=clang++'];
   const out = buildNativeTests('build-fuzz', options);
   const seconds = process.env.CAIRN_FUZZ_SECONDS ?? '10';
   const seed = seedTests();

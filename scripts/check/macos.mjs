@@ -17,13 +17,14 @@ export function check() {
     const toolchain = writeToolchain(tools, processor);
     const addon = buildAddon({
       out: join(nativeRoot, `build-macos-${processor}`),
-      args: ['-a', processor, `--CDCMAKE_TOOLCHAIN_FILE=${toolchain}`, '--CDWERROR=ON'],
+      args: ['-a', processor, `--CDCMAKE_TOOLCHAIN_FILE=${toolchain}`, '--CDWERROR=ON', '--CDPRECOMPILE=ON'],
     });
     const strange = unresolvedIn(addon, tools).filter((name) => !/^_(napi|node_api)_/.test(name));
     if (strange.length > 0) throw new BuildError(`Neither macOS nor Node has:\n  ${strange.join('\n  ')}`);
     // They are the same for both, and are what takes long; unoptimised, as they are not run.
     if (processor !== 'arm64') continue;
-    const options = [`-DCMAKE_TOOLCHAIN_FILE=${toolchain}`, '-DWERROR=ON', '-DCMAKE_BUILD_TYPE=Debug'];
+    const common = [`-DCMAKE_TOOLCHAIN_FILE=${toolchain}`, '-DWERROR=ON', '-DPRECOMPILE=ON'];
+    const options = [...common, '-DCMAKE_BUILD_TYPE=Debug'];
     buildNativeTests(`build-test-macos-${processor}`, options, ['native_tests']);
   }
   return undefined;

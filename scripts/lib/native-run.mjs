@@ -37,7 +37,7 @@ export const nativeTestParts = Array.from({ length: 12 }, (_, i) => `--part=${i 
  * with `env`, two at a time: all of them, also after one has failed. What each prints comes when it has ended.
  */
 export async function runSanitized(folder, sanitize, env, programs) {
-  const options = [`-DSANITIZE=${sanitize}`, '-DWERROR=ON'];
+  const options = [`-DSANITIZE=${sanitize}`, '-DWERROR=ON', '-DPRECOMPILE=ON'];
   const names = new Set(programs.map(([program]) => program));
   const out = buildNativeTests(folder, options, [...names]);
   const run = async ([program, ...args]) => {

@@ -22,7 +22,11 @@ export async function checkPlatform(target, { nativeTests }) {
   }
   await takeTour(target, runner);
   if (nativeTests) {
-    const out = buildNativeTests(`build-test-${target}`, cmakeArguments(target), ['native_tests']);
+    const out = buildNativeTests(
+      `build-test-${target}`,
+      [...cmakeArguments(target), '-DPRECOMPILE=ON'],
+      ['native_tests'],
+    );
     const program = join(out, `native_tests${target.startsWith('win32') ? '.exe' : ''}`);
     await inPairs(nativeTestParts.map((part) => () => runner.run(program, [part])));
   }
@@ -30,7 +34,7 @@ export async function checkPlatform(target, { nativeTests }) {
 }
 
 async function takeTour(target, { path, node, nodeCommand }) {
-  const addon = prebuild(target, { args: ['--CDWERROR=ON'] });
+  const addon = prebuild(target, { args: ['--CDWERROR=ON', '--CDPRECOMPILE=ON'] });
   const folder = mkdtempSync(join(tmpdir(), 'cairn-tour-'));
   try {
     const [tour, index, data] = [join(root, 'test/platform/tour.mjs'), join(root, 'dist/index.js'), folder].map(path);
