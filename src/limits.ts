@@ -134,6 +134,9 @@ export const THREADS_MAX = 64;
 export const ITEM_BYTES_MIN = 1024;
 export const ITEM_BYTES_MAX: number = 2 ** 30;
 export const ITEM_BYTES_DEFAULT: number = 2 ** 20;
+/** The accounts of a file of passwords, and the bytes of a name with its password. */
+export const ACCOUNTS_MAX = 256;
+export const ACCOUNT_BYTES_MAX = 512;
 /** The least memory for replies that clients have not taken, and the least that is chosen without an option. */
 export const OUTPUT_BYTES_MIN: number = 2 ** 20;
 export const OUTPUT_BYTES_CHOSEN_MIN: number = 16 * 2 ** 20;

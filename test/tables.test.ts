@@ -207,6 +207,10 @@ describe('C++ and TypeScript agree on', () => {
     expect(differences(flags, theirs)).toEqual([]);
     const range = cxxConstants(native, 'kSessionFlagsRange').get('');
     expect(scriptConstants(script, 'FLAGS_RANGE').get('')).toBe(range);
+    const account = cxxConstants('native/protocol/limits.h', 'kAccountBytesMax').get('');
+    expect(scriptConstants('src/limits.ts', 'ACCOUNT_BYTES_MAX').get('')).toBe(account);
+    const logins = cxxEnum('native/protocol/authentication.h', 'enum class Login');
+    expect(differences(logins, scriptObject(script, 'LoginCode'))).toEqual([]);
     const items = cxxConstants('native/protocol/limits.h', 'kItemBytes');
     const only = { script: ['min'] };
     expect(differences(items, scriptConstants('src/limits.ts', 'ITEM_BYTES_'), only)).toEqual([]);

@@ -169,6 +169,8 @@ napi_value StartService(napi_env env, napi_callback_info info) {
   options.verbosity = static_cast<uint32_t>(NumberField(env, given, "verbosity"));
   options.interfaces = TextField(env, given, "interfaces");
   options.socket_path = TextField(env, given, "socketPath");
+  options.login = static_cast<Login>(NumberField(env, given, "login"));
+  options.auth_file = TextField(env, given, "authFile");
   options.tls = TlsOf(env, given);
 
   server->waker = ThreadWaker::Of(arguments.environment);
@@ -268,6 +270,17 @@ napi_value AnswerRefresh(napi_env env, napi_callback_info info) {
   Arguments arguments = Read(env, info);
   Server* server = arguments.part->servers.At(NumberOf(env, arguments.values[0]));
   server->service->certificates()->Answer(StringOf(env, arguments.values[1]));
+  return Undefined(env);
+}
+
+// setAccounts(service, lines)
+napi_value SetAccounts(napi_env env, napi_callback_info info) {
+  Arguments arguments = Read(env, info);
+  char* lines;
+  size_t bytes;
+  CHECK(BytesOf(env, arguments.values[1], &lines, &bytes));
+  Server* server = arguments.part->servers.At(NumberOf(env, arguments.values[0]));
+  server->service->authentication()->Replace(std::string(lines, bytes));
   return Undefined(env);
 }
 
@@ -391,6 +404,7 @@ void InitSessionBinding(Napi::Env env, Napi::Object exports) {
   AddFunction(env, exports, "countRefresh", CountRefresh);
   AddFunction(env, exports, "takeRefresh", TakeRefresh);
   AddFunction(env, exports, "answerRefresh", AnswerRefresh);
+  AddFunction(env, exports, "setAccounts", SetAccounts);
   AddFunction(env, exports, "takeShutdown", TakeShutdown);
   AddFunction(env, exports, "openSession", MakeSession);
   AddFunction(env, exports, "closeSession", CloseSession);

@@ -22,6 +22,7 @@
 //                                                   of TLS; how: a HandshakeEnd
 //   takeRefresh(service) -> boolean                 a client has asked for other certificates, and the thread was woken
 //   answerRefresh(service, line)
+//   setAccounts(service, lines)                     who may log in, in the place of those before; see Accounts
 //
 // A result is one number: 512 x the bytes of reply at the start of the output buffer, plus the flags of SessionFlag,
 // the lowest three bits being Session::Next. src/server/native-session.ts has the same table.

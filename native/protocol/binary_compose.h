@@ -23,6 +23,7 @@ enum class BinaryStatus : uint16_t {
   kNotStored = 5,
   kNonNumeric = 6,
   kAuthFailure = 0x20,
+  kAuthContinue = 0x21,
   kUnknownCommand = 0x81,
   kNoMemory = 0x82,
   kInternalError = 0x84,
@@ -38,7 +39,7 @@ inline constexpr BinaryError kNotFoundError{BinaryStatus::kNotFound, "Not found"
 inline constexpr BinaryError kTooLargeError{BinaryStatus::kTooLarge, "Too large."};
 inline constexpr BinaryError kInvalidError{BinaryStatus::kInvalid, "Invalid arguments"};
 inline constexpr BinaryError kNoMemoryError{BinaryStatus::kNoMemory, "Out of memory allocating item"};
-// memcached's answer to what its owner does not allow.
+// memcached's answer to what its owner does not allow, and to clients that have not logged in.
 inline constexpr BinaryError kNotAllowedError{BinaryStatus::kAuthFailure, "Auth failure."};
 inline constexpr BinaryError kUnknownCommandError{BinaryStatus::kUnknownCommand, "Unknown command"};
 

@@ -37,7 +37,8 @@ BinaryDialect::BinaryDialect(Workbench* bench, Stream* stream, ReplyGate* gate, 
       group_(bench->group()),
       stream_(stream),
       gate_(gate),
-      now_(now) {
+      now_(now),
+      login_(service_->authentication()->login() == Login::kSasl ? LoginState::kOut : LoginState::kIn) {
   gate_->SetErrorForm(&AppendTaggedError);
 }
 
@@ -66,6 +67,11 @@ Progress BinaryDialect::RunPacket(const char* at, const char* end) {
     return {at, Why::kMore};
   }
   const char* value = at + bytes_needed;
+  if (login_ != LoginState::kIn && kind != Packet::kTooShort && !MayComeFirst(packet)) [[unlikely]] {
+    gate_->CountRequest();
+    Fail(packet.id, kNotAllowedError);
+    return {value, Why::kClosing};
+  }
   if (kind == Packet::kWhole && packet.info->operation == Operation::kGet) return AddToGroup(packet, at, value);
   if (group_->count != 0) {
     const Progress flushed = FlushGroup({at, Why::kDone});
@@ -102,8 +108,9 @@ Progress BinaryDialect::Execute(const BinaryRequest& packet, const char* at, con
       stream_->SetQuit();
       if (!packet.info->is_quiet) AppendResponse({.id = packet.id}, gate_->sink());
       return {value, Why::kClosing};
-    case Operation::kGet:
     case Operation::kSasl:
+      return RunSasl(packet, at, value, end);
+    case Operation::kGet:
     case Operation::kUnknown:
       return Swallow(packet, kUnknownCommandError, value);
   }

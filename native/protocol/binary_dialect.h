@@ -3,6 +3,7 @@
 //   binary_dialect.cc   packets, and requests without a value
 //   binary_keys.cc      get-type requests
 //   binary_storage.cc   requests with a value
+//   binary_sasl.cc      logins
 //
 // Keys of consecutive get-type requests are looked up as a group, as in the text protocol: a client asks for many keys
 // with one quiet get each. Any other request ends the group. A group never outlives the call, because its keys, and the
@@ -76,6 +77,15 @@ class BinaryDialect final : public Dialect {
   Request StoreRequest(const BinaryRequest& packet) const;
   void CountStorage(const Outcome& outcome);
 
+  // ---- binary_sasl.cc ----
+
+  // kBegun: the client has been asked for its password.
+  enum class LoginState : uint8_t { kOut, kBegun, kIn };
+  // Whether a client that has not logged in may send this.
+  bool MayComeFirst(const BinaryRequest& packet) const;
+  Progress RunSasl(const BinaryRequest& packet, const char* at, const char* value, const char* end);
+  void Exchange(const BinaryRequest& packet, std::string_view message);
+
   // ---- replies ----
 
   void Fail(PacketId id, const BinaryError& error) { AppendError(id, error, gate_->sink()); }
@@ -95,6 +105,7 @@ class BinaryDialect final : public Dialect {
   Stream* const stream_;
   ReplyGate* const gate_;
   const Now* const now_;
+  LoginState login_;
 
   // The reply after the value that is being discarded.
   PacketId swallow_id_;

@@ -37,7 +37,7 @@ enum class Operation : uint8_t {
   kVersion,
   kStats,
   kQuit,
-  kSasl,  // answered as unknown, and malformed where memcached finds it so
+  kSasl,  // without logins it is answered as unknown, and malformed where memcached finds it so
 };
 
 // Which parts a packet has.

@@ -31,6 +31,9 @@ enum class Counter : uint8_t {
   kListenDisabled,  // times that the front could accept no client, and for how long
   kListenDisabledUs,
   kOutputDrops,  // clients that were disconnected because too many bytes of replies waited
+  // Logins, and those that failed.
+  kLogins,
+  kLoginsFailed,
   // TLS: sessions that handshakes began, and handshakes that failed.
   kTlsSessions,
   kTlsFailures,

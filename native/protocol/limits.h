@@ -47,6 +47,11 @@ inline constexpr size_t kIdleBufferBytesMax = 4 * 1024;
 inline constexpr size_t kLandingBytesMin = 4 * 1024;
 inline constexpr size_t kLandingBytesMax = 256 * 1024;
 
+// The most bytes of what a client sends to log in, memcached's limit for its text protocol; and of a name with its
+// password, so that clients that guess take little time.
+inline constexpr size_t kLoginBytesMax = 16 * 1024;
+inline constexpr size_t kAccountBytesMax = 512;
+
 // memcached's item size (-I): its default and its largest value.
 inline constexpr uint64_t kItemBytesDefault = 1024 * 1024;
 inline constexpr uint64_t kItemBytesMax = 1024 * 1024 * 1024;

@@ -9,7 +9,11 @@
 namespace cairn {
 
 Service::Service(Store* store, Options options, const Now& started)
-    : store_(store), options_(std::move(options)), started_(started), own_commits_(store->shard_count()) {
+    : store_(store),
+      options_(std::move(options)),
+      started_(started),
+      own_commits_(store->shard_count()),
+      authentication_(options_.login) {
   SetVerbosity(options_.verbosity);
   if (options_.log != nullptr) log_watch_ = options_.log->Watch(wakers_);
   if (options_.loads != nullptr) options_.loads->AddWaker(wakers_);

@@ -22,6 +22,7 @@
 #include "base/os.h"
 #include "base/waker_list.h"
 #include "protocol/ack.h"
+#include "protocol/authentication.h"
 #include "protocol/certificate_refresh.h"
 #include "protocol/counters.h"
 #include "protocol/event_log.h"
@@ -61,6 +62,8 @@ class Service {
     // -I: see ItemBytes().
     uint64_t item_bytes_max = kItemBytesDefault;
     Protocols protocols = Protocols::kAuto;
+    // How clients log in; accounts are given to authentication().
+    Login login = Login::kNone;
     // True: debugtime, debugpark, debugresume, debughold and debugcommit are commands. For tests only: they stop
     // connections and move the clock.
     bool test_commands = false;
@@ -101,6 +104,7 @@ class Service {
     uint32_t verbosity = 0;
     std::string interfaces;
     std::string socket_path;
+    std::string auth_file;
     // What the statistics say of TLS, in memcached's words and numbers.
     struct Tls {
       bool is_enabled = false;
@@ -136,6 +140,8 @@ class Service {
   ReadThrough* loads() const { return options_.loads; }
   // The loads that debugpark waits for.
   TestLoads* test_loads() { return &test_loads_; }
+  // Who may use the port.
+  Authentication* authentication() { return &authentication_; }
   // The certificates that refresh_certs waits for.
   CertificateRefresh* certificates() { return &certificates_; }
 
@@ -222,6 +228,7 @@ class Service {
   CommitMarks own_commits_;
   TestLoads test_loads_;
   CertificateRefresh certificates_;
+  Authentication authentication_;
 
   std::atomic<bool> time_moved_{false};
   std::atomic<uint64_t> time_ahead_ms_{0};

@@ -13,6 +13,10 @@ Session::Session(Workbench* bench, std::shared_ptr<const ConnectionNames> names,
       stream_(service_->store(), &gate_, &now_),
       text_(bench, &stream_, &gate_, &now_) {
   stream_.SetDialect(&text_);
+  if (service_->authentication()->login() == Login::kText) [[unlikely]] {
+    login_ = std::make_unique<TextLogin>(bench, &stream_, &gate_, &text_);
+    stream_.SetDialect(login_.get());
+  }
   service_->CountConnection();
   {
     OsLockGuard guard(&service_->lock_);
@@ -70,12 +74,25 @@ void Session::Begin(size_t backlog_bytes, const Now& now, ByteBuffer* out) {
   if (!gate_.BeginCall(backlog_bytes, out)) stream_.Close();
 }
 
+// Where clients log in, only the protocol that has that way is served, whatever else the options say.
+Protocols Session::ServedProtocols() const {
+  switch (service_->authentication()->login()) {
+    case Login::kText:
+      return Protocols::kAscii;
+    case Login::kSasl:
+      return Protocols::kBinary;
+    case Login::kNone:
+      break;
+  }
+  return names_->protocols.value_or(service_->options().protocols);
+}
+
 // The first byte tells the protocol. Binary requests and TLS begin with a byte that no command begins with, and hold no
 // line end to answer at: where they are not served, their clients would wait for their timeout.
 void Session::LookAtFirst(char byte) {
   constexpr char kTlsHandshake = '\x16';
   has_begun_ = true;
-  const Protocols protocols = names_->protocols.value_or(service_->options().protocols);
+  const Protocols protocols = ServedProtocols();
   if (byte == kTlsHandshake) {
     foreign_ = Foreign::kTls;
   } else if (byte == kBinaryRequestMagic && protocols == Protocols::kAscii) {

@@ -37,6 +37,7 @@
 #include "protocol/service.h"
 #include "protocol/stream.h"
 #include "protocol/text_dialect.h"
+#include "protocol/text_login.h"
 
 namespace cairn {
 
@@ -98,6 +99,7 @@ class Session {
   friend class Service;
 
   void Begin(size_t backlog_bytes, const Now& now, ByteBuffer* out);
+  Protocols ServedProtocols() const;
   void LookAtFirst(char byte);
   Next Watch();
   void TellConnection(Event::Kind kind);
@@ -116,6 +118,7 @@ class Session {
   Stream stream_;
   TextDialect text_;
   std::unique_ptr<BinaryDialect> binary_;  // of a client that speaks it
+  std::unique_ptr<TextLogin> login_;       // of a client that has to log in to the text protocol
 
   size_t kept_bytes_before_ = 0;
   bool has_begun_ = false;

@@ -107,8 +107,8 @@ void AppendGeneral(Service* service, const Now& now, StatSink* out) {
              {"touch_misses", store.touches - store.touch_hits},
              {"store_too_large", store.too_large + port[Counter::kTooLarge]},
              {"store_no_memory", store.no_memory},
-             {"auth_cmds", 0},
-             {"auth_errors", 0}},
+             {"auth_cmds", port[Counter::kLogins]},
+             {"auth_errors", port[Counter::kLoginsFailed]}},
             out);
   if (options.idle_timeout_s != 0) out->Add("idle_kicks", port[Counter::kIdleKicks]);
   AppendAll({{"bytes_read", port[Counter::kBytesRead]},
@@ -189,9 +189,10 @@ void AppendSettings(Service* service, StatSink* out) {
   out->Add("reqs_per_event", kGroupKeysMax);
   out->Add("cas_enabled", "yes");
   out->Add("tcp_backlog", options.backlog);
-  AppendAll(
-      {{"binding_protocol", NameOf(options.protocols)}, {"auth_enabled_sasl", "no"}, {"auth_enabled_ascii", "no"}},
-      out);
+  AppendAll({{"binding_protocol", NameOf(options.protocols)},
+             {"auth_enabled_sasl", options.login == Login::kSasl ? "yes" : "no"},
+             {"auth_enabled_ascii", options.login == Login::kText ? std::string_view(options.auth_file) : "no"}},
+            out);
   out->Add("item_size_max", options.item_bytes_max);
   out->Add("maxconns_fast", "yes");
   out->Add("hashpower_init", uint64_t{0});

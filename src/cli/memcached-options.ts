@@ -34,8 +34,6 @@ const REFUSED: readonly Flag[] = [
   { names: '-C, --disable-cas', doc: 'entries without a cas number' },
   { names: '-D, --prefix-delimiter <char>', doc: 'statistics by prefix' },
   { names: '-U, --udp-port <num>', doc: 'UDP', harmless: /^0+$/ },
-  { names: '-S, --enable-sasl', doc: 'SASL' },
-  { names: '-Y, --auth-file <file>', doc: 'passwords' },
   { names: '-e, --memory-file <file>', doc: 'a warm restart (--data DIR is kept)' },
 ];
 

@@ -102,6 +102,15 @@ const flags: readonly Flagged[] = [
       doc: 'TLS at the TCP addresses, except those with `notls:` in front; `-o ssl_chain_cert=FILE` is needed, see [TLS](#tls)',
     },
   },
+  ...of(SERVE_OPTIONS, '', ['authFile']),
+  {
+    flag: {
+      names: '-S, --enable-sasl',
+      default: '',
+      doc: 'clients have to log in to the binary protocol by [SASL](#passwords), with a password of `--sasl-file` or `MEMCACHED_SASL_PWDB`; the text protocol is not served',
+    },
+  },
+  ...of(SERVE_OPTIONS, '', ['saslFile']),
   { flag: { names: '-P, --pidfile <file>', default: 'none', doc: 'has the number of the process while it runs' } },
   { flag: { names: '-u, --user <user>', default: 'none', doc: 'the user that the server becomes, if root starts it' } },
   { flag: { names: '-V, --version', default: '', doc: 'prints the version' } },
@@ -184,6 +193,17 @@ const NO_TCP = 'none';
 /** `-Z`, which is no option: certificates may come from a file or a variable. */
 const TLS_ASKED = 'enableSsl';
 
+/** `-S`, which is no option: its passwords may come from a file or a variable. */
+const SASL_ASKED = 'enableSasl';
+
+/** The variable in which memcached looks for the passwords of `-S`, and what it gives then. */
+const PASSWORD_VARIABLE = 'MEMCACHED_SASL_PWDB';
+export function withPasswordVariable(settings: Settings, env: NodeJS.ProcessEnv): Settings {
+  const value = env[PASSWORD_VARIABLE] ?? '';
+  if (!settings.has(SASL_ASKED) || settings.has('saslFile') || value === '') return settings;
+  return new Map([...settings, ['saslFile', { value, source: 'environment', name: PASSWORD_VARIABLE }]]);
+}
+
 /**
  * The options that the flags give. Throws `ERR_INVALID_ARGUMENT` for a wrong database, and for a flag of memcached that
  * asks for what is not here.
@@ -215,6 +235,7 @@ export function settingsOfFlags(values: ServeFlags): Settings {
     );
   }
   if (values['enableSsl'] === true) settings.set(TLS_ASKED, { value: true, source: 'flag', name: '-Z' });
+  if (values['enableSasl'] === true) settings.set(SASL_ASKED, { value: true, source: 'flag', name: '-S' });
   if (trackSizes) settings.set('trackSizes', { value: true, source: 'flag', name: '-o track_sizes' });
   if (values['data'] === false) settings.set('data', { value: NO_DATA, source: 'flag', name: '--no-data' });
   return settings;
@@ -324,6 +345,9 @@ export function contradiction(settings: Settings): string | undefined {
   if (settings.has(TLS_ASKED) && !settings.has('tls.cert')) {
     return `Expected ${flagName('tls.cert')}=FILE beside -Z: the file of the server's certificate`;
   }
+  if (settings.has(SASL_ASKED) && !settings.has('saslFile')) {
+    return `Expected --sasl-file FILE or ${PASSWORD_VARIABLE} beside -S: the file of the passwords`;
+  }
   const where = host?.name ?? flagName('host');
   const addresses = SERVE_OPTIONS.host.check(host?.value, where, () => 0) ?? [];
   if (directoryOf(settings) === undefined) {
@@ -348,6 +372,11 @@ export function contradiction(settings: Settings): string | undefined {
   const stored = settings.has('store') ? undefined : addresses.find(({ level }) => level === 'stored');
   if (stored !== undefined) return `Expected --store beside ${where} ${stored.text}: without it there is no database`;
   const open = port === NO_TCP ? undefined : addresses.find((address) => !isLoopback(address.host));
-  if (open === undefined || settings.get('allowOpen')?.value === true) return undefined;
-  return `${open.text} may be reached from elsewhere, and no client is asked for a password: data that is kept is served there only with --allow-open`;
+  if (open === undefined || settings.get('allowOpen')?.value === true || asksForPasswords(settings)) return undefined;
+  return `${open.text} may be reached from elsewhere, and no client is asked for a password: data that is kept is served there only with passwords (-Y, -S), or with --allow-open`;
+}
+
+/** Whether clients have to log in, at every address. */
+export function asksForPasswords(settings: Settings): boolean {
+  return settings.has('authFile') || settings.has('saslFile');
 }

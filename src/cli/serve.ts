@@ -22,6 +22,7 @@ import {
 import { retryAtSignal } from './serve-letters.ts';
 import {
   addServeOptions,
+  asksForPasswords,
   cacheOptions,
   contradiction,
   directoryOf,
@@ -33,6 +34,7 @@ import {
   serveOptions,
   settingsOfFlags,
   shownArguments,
+  withPasswordVariable,
 } from './serve-options.ts';
 import { describeOwed, describeRest, describeStore, describeWriteBack } from './serve-store.ts';
 import { showWarmUp } from './serve-warm-up.ts';
@@ -86,7 +88,7 @@ export async function settingsFor(
   try {
     const environment = settingsOfEnvironment(process.env, (message) => console.error(`Warning: ${message}`));
     const fromFile: Settings = file === undefined || file === '' ? new Map() : await settingsOfFile(file);
-    return merge(settingsOfFlags(flags), environment, fromFile);
+    return withPasswordVariable(merge(settingsOfFlags(flags), environment, fromFile), process.env);
   } catch (error) {
     console.error(`cairn ${command}: ${explain(error, new Map())}`);
     return undefined;
@@ -151,9 +153,9 @@ async function run(flags: ServeFlags): Promise<number> {
   }
   // First: clients are served while this thread has not printed where.
   const ending = new Ending(server, cache);
+  reloadAtSignal(server, settings);
   announce(server, settings);
   for (const complaint of leaveFiles(server, flags)) console.error(`Warning: ${complaint}`);
-  if (serveOptions(settings).tls !== undefined) reloadAtSignal(server, settings);
   if (isDaemon()) tellReady();
   showWarmUp({
     output: { isTerminal: process.stderr.isTTY === true, write: (text) => process.stderr.write(text) },
@@ -166,14 +168,22 @@ async function run(flags: ServeFlags): Promise<number> {
   return ending.exitCode;
 }
 
-/** SIGHUP has the certificates read again, as memcached does. */
+/** SIGHUP has the files of certificates and passwords read again, as memcached does. */
 function reloadAtSignal(server: MemcachedServer, settings: Settings): void {
+  const { tls, authFile, saslFile } = serveOptions(settings);
+  const files: [what: string, reload: () => void, others: string][] = [];
+  if (tls !== undefined) files.push(['certificates', () => server.reloadCertificates(), 'open connections go on']);
+  if ((authFile ?? saslFile) !== undefined)
+    files.push(['passwords', () => server.reloadPasswords(), 'clients that have logged in stay so']);
+  if (files.length === 0) return;
   const reload = (): void => {
-    try {
-      server.reloadCertificates();
-      console.log('The certificates are read again; open connections go on');
-    } catch (error) {
-      console.error(`The certificates stay as they were: ${explain(error, settings)}`);
+    for (const [what, read, others] of files) {
+      try {
+        read();
+        console.log(`The ${what} are read again; ${others}`);
+      } catch (error) {
+        console.error(`The ${what} stay as they were: ${explain(error, settings)}`);
+      }
     }
   };
   process.on('SIGHUP', reload);
@@ -321,14 +331,16 @@ function announce(server: MemcachedServer, settings: Settings): void {
   const { value: connections, name = '-c' } = settings.get('maxConnections') ?? {};
   warnOfFileLimit(SERVE_OPTIONS.maxConnections.check(connections, name, () => 0));
   const where = server.addresses.map((address) => textOf(address) + remarkOn(address, server)).join(' and ');
-  const away = server.addresses.filter((address) => 'host' in address && !isLoopback(address.host));
+  const asks = asksForPasswords(settings);
+  const away = server.addresses.filter(
+    (address) => 'host' in address && !isLoopback(address.host) && !(asks && address.tls),
+  );
   const loopbackOnly = !settings.has('host') && server.addresses.some((address) => 'host' in address);
   const note = loopbackOnly ? ' (this machine only; -l ADDRESS listens elsewhere)' : '';
   console.log(`Listening on ${where}${note}`);
   if (away.length > 0) {
-    console.error(
-      `Warning: ${away.map(textOf).join(' and ')} can be reached from elsewhere, and no client is asked for a password`,
-    );
+    const open = asks ? 'passwords are sent there as they are: -Z encrypts' : 'no client is asked for a password';
+    console.error(`Warning: ${away.map(textOf).join(' and ')} can be reached from elsewhere, and ${open}`);
   }
   if (settings.get('testCommands')?.value === true)
     console.error('Warning: test commands are on; any client can stop others and move the clock');

@@ -57,7 +57,7 @@ export const ALLOW_OPEN: Row<boolean> = {
   flag: {
     names: '--allow-open',
     default: '',
-    doc: 'allows `--data` together with addresses beyond loopback: every client there can read and write all entries',
+    doc: 'allows `--data` together with addresses beyond loopback without passwords: every client there can read and write all entries',
   },
 };
 
@@ -157,7 +157,10 @@ export function settingsOfEnvironment(env: NodeJS.ProcessEnv, warn: (message: st
 }
 
 /** Options whose value is text, also where it looks like a number. */
-const TEXTS: readonly string[] = ['name', 'data', 'path', 'store', 'tls.cert', 'tls.key', 'tls.ca', 'tls.ciphers'];
+const TEXTS: readonly string[] = [
+  ...['name', 'data', 'path', 'store', 'authFile', 'saslFile'],
+  ...['tls.cert', 'tls.key', 'tls.ca', 'tls.ciphers'],
+];
 
 // As the API takes it: numbers and truths are not text there.
 function valueOf(option: string, text: string): unknown {

@@ -1,7 +1,7 @@
 /** The kinds of options: what each takes, and what it is without. All checks throw `ERR_INVALID_ARGUMENT`. */
 import { resolve } from 'node:path';
 import { BACKEND_SCHEMES, checkBackend, schemeOf } from '../backend/index.ts';
-import { outOfRange, wrongType } from '../errors.ts';
+import { misplaced, outOfRange, wrongType } from '../errors.ts';
 import { LANES_MAX, LOG_SYNC_MS_MAX, NAME_LENGTH_MAX, SHARD_COUNT_MAX, TIMER_MS_MAX } from '../limits.ts';
 import { checkBoolean, checkChoice, checkInteger } from './check.ts';
 import type { RawOption, StoreTarget, SyncPolicy } from './types.ts';
@@ -122,6 +122,14 @@ export const raw: Check<RawOption> = (given, name) => {
 export const directory: Check<string | undefined> = (given, name) => {
   if (given === undefined) return undefined;
   if (typeof given !== 'string' || given === '') throw wrongType(name, 'a directory', given);
+  return resolve(given);
+};
+
+/** The whole path; undefined: there is none. */
+export const file: Check<string | undefined> = (given, name) => {
+  if (given === undefined) return undefined;
+  if (typeof given !== 'string' || given === '') throw wrongType(name, 'the path of a file', given);
+  if (given.includes('\0')) throw misplaced(`The option ${name} is no path: it has a zero in it`);
   return resolve(given);
 };
 

@@ -16,11 +16,12 @@ import { type Looker, lookers } from '../native/wake.ts';
 import type { NativeHandle } from '../native.ts';
 import { type AckLevel, type Duration, type ServeOptions, timer } from '../options.ts';
 import { version } from '../version.ts';
+import { readAccounts } from './accounts.ts';
 import { readCertificates, UnfitCertificates } from './certificates.ts';
 import type { DisconnectReason, Front, FrontOwner, ServerAddress } from './front.ts';
 import { probe } from './listen.ts';
 import { NativeFront } from './native-front.ts';
-import { ProtocolCode, Shutdown, sessions } from './native-session.ts';
+import { LoginCode, ProtocolCode, Shutdown, sessions } from './native-session.ts';
 import { NetFront } from './net-front.ts';
 import { MEMORY_ONLY, resolveServeOptions, type ServedCache, type ServerSettings } from './settings.ts';
 import { TlsGate } from './tls-gate.ts';
@@ -64,6 +65,8 @@ export class MemcachedServer extends EventEmitter<MemcachedServerEvents> {
   readonly #front: Front;
   /** undefined: no address has TLS. */
   readonly #gate: TlsGate | undefined;
+  /** Until the service has them. */
+  #accounts: Buffer | undefined;
   #service = -1;
   #closing: Promise<void> | undefined;
   #closed = false;
@@ -72,7 +75,7 @@ export class MemcachedServer extends EventEmitter<MemcachedServerEvents> {
     connected: (peer) => this.emit('connect', peer),
     disconnected: (peer, reason, detail) => {
       this.emit('disconnect', peer, reason);
-      const text = foreignText(peer, reason, detail);
+      const text = foreignText(peer, reason, this.#settings, detail);
       if (text === undefined || this.#warned.has(reason)) return;
       this.#warned.add(reason);
       this.#warn(text);
@@ -90,7 +93,8 @@ export class MemcachedServer extends EventEmitter<MemcachedServerEvents> {
     this.#handle = handle;
     this.#settings = settings;
     this.#logMetrics = cache.logMetrics;
-    const { tls } = settings;
+    const { tls, login } = settings;
+    this.#accounts = login && readAccounts(login);
     this.#gate = tls === undefined ? undefined : new TlsGate(tls, readCertificates(tls));
     this.#front = frontFor({ ...this.#owner, tick: cache.tick }, settings, this.#gate);
     this.#hearConnections();
@@ -99,8 +103,9 @@ export class MemcachedServer extends EventEmitter<MemcachedServerEvents> {
   /**
    * Serves the cache of this handle. Resolves once every address is listened on.
    *
-   * Rejects with `ERR_INVALID_ARGUMENT` for a wrong option or certificate, `ERR_CLOSED` if the cache is closed, and
-   * `ERR_LISTEN`, with the system's error as `cause`, if an address cannot be listened on; nothing is left behind then.
+   * Rejects with `ERR_INVALID_ARGUMENT` for a wrong option, certificate or file of passwords, `ERR_CLOSED` if the cache
+   * is closed, and `ERR_LISTEN`, with the system's error as `cause`, if an address cannot be listened on; nothing is
+   * left behind then.
    * @internal
    */
   static async start(
@@ -121,13 +126,14 @@ export class MemcachedServer extends EventEmitter<MemcachedServerEvents> {
 
   /**
    * Resolves if `serve` could listen now with these options; otherwise rejects as `serve` does, with `ERR_LISTEN`, or
-   * with `ERR_INVALID_ARGUMENT` for certificates that cannot be used. Call it before a long start, such as opening a
-   * cache with a large log, to learn early that an address is taken. It listens on each address for a moment; a client
-   * that connects then is disconnected.
+   * with `ERR_INVALID_ARGUMENT` for certificates or passwords that cannot be used. Call it before a long start, such as
+   * opening a cache with a large log, to learn early that an address is taken. It listens on each address for a moment;
+   * a client that connects then is disconnected.
    */
   static async probe(options?: ServeOptions): Promise<void> {
     const settings = resolveServeOptions(options, ANY_CACHE);
     if (settings.tls !== undefined) readCertificates(settings.tls);
+    if (settings.login !== undefined) readAccounts(settings.login);
     await probe(settings.listeners, settings);
   }
 
@@ -180,6 +186,19 @@ export class MemcachedServer extends EventEmitter<MemcachedServerEvents> {
     if (this.#service >= 0) sessions.countRefresh(this.#service);
   }
 
+  /**
+   * Reads the file of the option `authFile` or `saslFile` again; logins from now on are held against it, and clients
+   * that have logged in stay so. Throws `ERR_INVALID_ARGUMENT` if it cannot be used, and the former names and passwords
+   * stay in use. SIGHUP does the same to `cairn serve`.
+   */
+  reloadPasswords(): void {
+    const { login } = this.#settings;
+    if (login === undefined) throw misplaced('Expected a server with the option authFile or saslFile, got one without');
+    const accounts = readAccounts(login);
+    if (this.#service >= 0) sessions.setAccounts(this.#service, accounts);
+    else this.#accounts = accounts;
+  }
+
   [Symbol.asyncDispose](): Promise<void> {
     return this.close();
   }
@@ -211,10 +230,14 @@ export class MemcachedServer extends EventEmitter<MemcachedServerEvents> {
       verbosity: settings.verbosity,
       interfaces: tcp.map((address) => address.host).join(','),
       socketPath: path?.path ?? '',
+      login: loginCodeOf(settings),
+      authFile: settings.login?.file ?? '',
       tls: settings.tls && statsOfTls(settings.tls),
     });
     if (service === undefined) throw new CairnError('ERR_CLOSED', 'Expected an open cache to serve, got a closed one');
     this.#service = service;
+    if (this.#accounts !== undefined) sessions.setAccounts(service, this.#accounts);
+    this.#accounts = undefined;
     if (this.#gate !== undefined || settings.enableShutdown) lookers.add(this.#looker);
     this.#front.serve(service);
   }
@@ -275,18 +298,28 @@ export class MemcachedServer extends EventEmitter<MemcachedServerEvents> {
   }
 }
 
+function loginCodeOf({ login }: ServerSettings): number {
+  if (login === undefined) return LoginCode.none;
+  return login.option === 'authFile' ? LoginCode.text : LoginCode.sasl;
+}
+
 function frontFor(owner: FrontOwner, settings: ServerSettings, gate: TlsGate | undefined): Front {
   if (settings.front === 'node') return new NetFront(owner, settings, gate);
   return new NativeFront(owner, { ...settings, loops: settings.threads });
 }
 
 /** What is to be done about a client that cannot be served; undefined: its end is no such thing. */
-function foreignText(peer: string, reason: DisconnectReason, detail = ''): string | undefined {
+function foreignText(
+  peer: string,
+  reason: DisconnectReason,
+  { login }: ServerSettings,
+  detail = '',
+): string | undefined {
   switch (reason) {
     case 'tls':
       return `${peer} speaks TLS, which is not served there, and was disconnected. Turn TLS off in that client, or give the server certificates (-Z, the option tls)`;
     case 'binary':
-      return `${peer} speaks memcached's binary protocol, which is not served, and was disconnected. Set that client to the text protocol: memcached.sess_binary_protocol=Off and OPT_BINARY_PROTOCOL => false in PHP, binary=False in pylibmc, Protocol.TEXT in spymemcached; or serve both protocols (-B auto)`;
+      return `${peer} speaks memcached's binary protocol, which is not served, and was disconnected. Set that client to the text protocol: memcached.sess_binary_protocol=Off and OPT_BINARY_PROTOCOL => false in PHP, binary=False in pylibmc, Protocol.TEXT in spymemcached; or ${login === undefined ? 'serve both protocols (-B auto)' : 'have clients log in to the binary protocol (-S, saslFile)'}`;
     case 'plaintext':
       return `${peer} does not speak TLS, which that address has, and was disconnected. Turn TLS on in that client, or listen on an address without it too (-l notls:ADDRESS)`;
     case 'handshake':

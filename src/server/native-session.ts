@@ -6,7 +6,7 @@ import { type NativeHandle, native } from '../native.ts';
 import type { AckLevel, ServeProtocol } from '../options.ts';
 import type { Listener } from './settings.ts';
 
-/** The options of a service; the numbers and texts below `enableShutdown` are for `stats` only. */
+/** The options of a service; the numbers and texts below `enableShutdown` are for `stats` only, except `login`. */
 export interface NativeServiceOptions {
   /** A version of memcached. */
   version: string;
@@ -34,6 +34,9 @@ export interface NativeServiceOptions {
   verbosity: number;
   interfaces: string;
   socketPath: string;
+  /** A {@link LoginCode}. */
+  login: number;
+  authFile: string;
   /** Undefined: no address has TLS. */
   tls: NativeTlsSettings | undefined;
 }
@@ -58,6 +61,9 @@ export const AckCode: Readonly<Record<AckLevel, number>> = { memory: 0, logged: 
 
 /** Which clients are served: native/protocol/service.h. */
 export const ProtocolCode: Readonly<Record<ServeProtocol, number>> = { auto: 0, ascii: 1, binary: 2 };
+
+/** How clients log in: native/protocol/authentication.h. */
+export const LoginCode = { none: 0, text: 1, sasl: 2 } as const;
 
 /** Of a listener with its own protocol; undefined: it has that of the server. */
 export function protocolCodeOf(listener: Listener): number | undefined {
@@ -87,6 +93,8 @@ export interface NativeSessions {
   takeRefresh(service: number): boolean;
   /** Answers the clients that have asked before takeRefresh(): with `OK`, or with this line. */
   answerRefresh(service: number, line: string): void;
+  /** Who may log in, in the place of those before: `USER:PASSWORD` and a line feed, each. */
+  setAccounts(service: number, lines: Uint8Array): void;
   /** A {@link Shutdown}. This thread is woken when a client has asked for one. */
   takeShutdown(service: number): number;
   /** The buffer with the replies of a call, until the next call. */

@@ -8,6 +8,7 @@ import {
   checkAll,
   type GivenAddress,
   hasLevel,
+  isLoopback,
   levelsOf,
   SERVE_OPTIONS,
   type ServeFront,
@@ -48,6 +49,13 @@ export type Listener =
     }
   | { readonly path: string; readonly ack: AckLevel };
 
+/** How clients log in. */
+export interface LoginSettings {
+  /** `authFile` or `saslFile`. */
+  readonly option: 'authFile' | 'saslFile';
+  readonly file: string;
+}
+
 /** Options after checking. */
 export interface ServerSettings {
   readonly listeners: readonly Listener[];
@@ -61,6 +69,8 @@ export interface ServerSettings {
   readonly ack: AckLevel;
   /** Undefined: no address has TLS. */
   readonly tls: TlsSettings | undefined;
+  /** How clients log in, and the file of who may; undefined: none has to. */
+  readonly login: LoginSettings | undefined;
   readonly protocol: ServeProtocol;
   readonly testCommands: boolean;
   readonly disableFlushAll: boolean;
@@ -91,9 +101,12 @@ export function resolveServeOptions(given: ServeOptions | undefined, cache: Serv
     protocol,
     testCommands,
   } = options;
+  const login = loginOf(options);
+  const listeners = listenersOf(options, ack, cache.highestAck);
+  if (login !== undefined) checkLogin(login, given ?? {}, listeners);
   const { disableFlushAll, disableDumping, disableWatch, hideKeys, trackSizes, enableShutdown } = options;
   return {
-    listeners: listenersOf(options, ack, cache.highestAck),
+    listeners,
     pathMode,
     maxConnections,
     itemBytesMax: maxItemSize,
@@ -105,7 +118,8 @@ export function resolveServeOptions(given: ServeOptions | undefined, cache: Serv
     backlog,
     ack,
     tls: options.tls,
-    protocol,
+    login,
+    protocol: login === undefined ? protocol : PROTOCOL_OF[login.option],
     testCommands,
     disableFlushAll,
     disableDumping,
@@ -171,4 +185,47 @@ function tlsOf({ text, tls }: GivenAddress, terms: TlsSettings | undefined): Tls
     throw namingOptions(misplaced, (say) => `Expected ${say('tls')} beside ${text}: without it no address has TLS`);
   }
   return tls === 'off' ? undefined : (tls ?? terms?.verify);
+}
+
+// ---- logins ----
+
+/** Each way to log in is that of one protocol. */
+const PROTOCOL_OF = { authFile: 'ascii', saslFile: 'binary' } as const;
+
+function loginOf({ authFile, saslFile }: Checked<typeof SERVE_OPTIONS>): LoginSettings | undefined {
+  if (authFile !== undefined && saslFile !== undefined) {
+    throw namingOptions(
+      misplaced,
+      (say) => `Expected ${say('authFile')} or ${say('saslFile')}, got both: a server has one protocol to log in to`,
+    );
+  }
+  if (authFile !== undefined) return { option: 'authFile', file: authFile };
+  return saslFile === undefined ? undefined : { option: 'saslFile', file: saslFile };
+}
+
+/** Clients of another protocol could not log in, and PLAIN is for wires that no stranger reads. */
+function checkLogin({ option }: LoginSettings, given: ServeOptions, listeners: readonly Listener[]): void {
+  const only = PROTOCOL_OF[option];
+  const name = only === 'ascii' ? 'text' : 'binary';
+  if (given.protocol !== undefined && given.protocol !== only) {
+    throw outOfRange('protocol', (say) => `'${only}' beside ${say(option)}`, given.protocol);
+  }
+  for (const listener of listeners) {
+    if (!('host' in listener)) continue;
+    const { host, protocol = only, tls } = listener;
+    if (protocol !== only) {
+      throw namingOptions(
+        misplaced,
+        (say) =>
+          `Expected the ${name} protocol at ${host}, where ${say(option)} has clients log in, got proto[${protocol}]`,
+      );
+    }
+    if (option === 'saslFile' && tls === undefined && !isLoopback(host)) {
+      throw namingOptions(
+        misplaced,
+        (say) =>
+          `Expected ${say('tls')} or a loopback address beside ${say(option)}, got ${host}: passwords would be sent there as they are`,
+      );
+    }
+  }
 }

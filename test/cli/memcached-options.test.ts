@@ -108,7 +108,6 @@ describe('an option of memcached', () => {
     const refused: [string[], string][] = [
       [['-U', '11211'], '-U asks for what is not here: UDP'],
       [['-M'], '-M asks for what is not here: errors in place of evictions'],
-      [['-S'], '-S asks for what is not here: SASL'],
       [['-e', '/dev/shm/x'], '-e asks for what is not here: a warm restart'],
       [['-o', 'modern,ext_path=/x:1G'], '-o ext_path asks for what is not here'],
       [['-o', 'proxy_config=x'], '-o proxy_config asks for what is not here'],

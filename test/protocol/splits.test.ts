@@ -6,10 +6,11 @@
 // a server of their own, and cuts inside a line of more than 2,048 bytes, which closes the connection when it is cut
 // and does not when it comes whole; so it is in memcached.
 
+import { rmSync } from 'node:fs';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { Cache, type MemcachedServer, serve } from '../../src/index.ts';
+import { Cache, type MemcachedServer, type ServeOptions, serve } from '../../src/index.ts';
 import { FLAG_OVERFLOW, FLAGS_RANGE, NEXT_MASK, Next, sessions } from '../../src/server/native-session.ts';
-import { transcripts } from './transcript-files.ts';
+import { flagsOf, transcripts } from './transcript-files.ts';
 import { type Case, expand, matchTemplate, type Step, show } from './transcripts/play.mjs';
 
 /** Sends with more places to cut are cut in this many of them only. */
@@ -17,24 +18,35 @@ const CUTS_MAX = 300;
 const BYTE_BY_BYTE_MAX = 5000;
 
 let cache: Cache;
-let server: MemcachedServer;
 let service = 0;
+const servers = new Map<string, { service: number; server: MemcachedServer }>();
 
 // The service of a real server, driven without its sockets: what it is started with is seen on the way.
-beforeAll(async () => {
-  cache = new Cache({ maxMemory: '64mb' });
+async function startServer(name: string, login: ServeOptions): Promise<void> {
   const { startService } = sessions;
+  let started: number | undefined;
   sessions.startService = (handle, options) => {
-    const started = startService(handle, options);
-    service = started ?? 0;
+    started = startService(handle, options);
     return started;
   };
-  server = await serve(cache, { port: 0, host: '127.0.0.1', front: 'node' });
+  const server = await serve(cache, { port: 0, host: '127.0.0.1', front: 'node', ...login });
   sessions.startService = startService;
+  servers.set(name, { service: started!, server });
+}
+
+beforeAll(async () => {
+  cache = new Cache({ maxMemory: '64mb' });
+  await startServer('', {});
+  for (const { name, transcript } of transcripts) {
+    if (transcript.files === undefined) continue;
+    const { flags, folder } = flagsOf(transcript);
+    await startServer(name, { [flags.includes('-Y') ? 'authFile' : 'saslFile']: flags.at(-1) });
+    rmSync(folder!, { recursive: true });
+  }
 });
 
 afterAll(async () => {
-  await server.close();
+  for (const { server } of servers.values()) await server.close();
   cache.close();
 });
 
@@ -78,8 +90,9 @@ const cutAt =
 function play(testCase: Case, last: number, feedLast: Feed, feedOthers: Feed): string | undefined {
   const first = new Client();
   const clients = new Map<number, Client>();
-  // Also ends a delayed flush of the case before.
+  // Also ends a delayed flush of the case before. A client that has to log in flushes nothing.
   first.feed('flush_all\r\n');
+  cache.clear();
   let names = new Map<string, bigint>();
   try {
     for (const [index, step] of testCase.steps.slice(0, last + 1).entries()) {
@@ -116,6 +129,10 @@ for (const { name, transcript } of transcripts) {
   const cases = transcript.cases.filter(isSteady);
   if (cases.length === 0) continue;
   describe(name, () => {
+    beforeAll(() => {
+      service = (servers.get(name) ?? servers.get(''))!.service;
+    });
+
     for (const testCase of cases) {
       const sends = testCase.steps.map((step) => bytesOf(step, new Map()));
 

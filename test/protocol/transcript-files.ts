@@ -1,6 +1,8 @@
 // The recorded transcripts, read.
 
-import { readdirSync, readFileSync } from 'node:fs';
+import { mkdtempSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import type { Transcript } from './transcripts/play.mjs';
 
@@ -14,3 +16,12 @@ export const transcripts: readonly { name: string; transcript: Transcript }[] = 
     name: name.slice(0, -'.json'.length),
     transcript: JSON.parse(readFileSync(`${folder}/${name}`, 'utf8')) as Transcript,
   }));
+
+/** Writes the files of a transcript into a folder, if it has any. Returns its flags, with their paths. */
+export function flagsOf({ start, files }: Transcript): { flags: string[]; folder?: string } {
+  if (files === undefined) return { flags: start };
+  const folder = mkdtempSync(join(tmpdir(), 'cairn-transcript-'));
+  for (const [name, content] of Object.entries(files)) writeFileSync(join(folder, name), content);
+  const flags = start.map((flag) => flag.replace(/\{file:([^}]+)\}/, (_, name) => join(folder, name)));
+  return { flags, folder };
+}

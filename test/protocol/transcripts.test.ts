@@ -1,20 +1,22 @@
 // What memcached 1.6.45 answers, asked of `cairn serve` over TCP: every recorded case is a test. Those of the binary
-// protocol and those with meta commands are one over each front, and over TLS. Much of the time of a case is spent
+// protocol, with meta commands and of logins are one over each front, and over TLS. Much of the time of a case is spent
 // in waiting for replies that must not come. So the files are played side by side, each against its own server, and the
 // tests report what came of it.
 
+import { rmSync } from 'node:fs';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { hasNativeFront } from '../../src/server/native-front.ts';
 import { SERVER_TLS_FLAGS } from '../support/certificates.ts';
 import { startServe } from '../support/serve-process.ts';
 import { startTlsProxy } from '../support/tls-proxy.ts';
-import { transcripts } from './transcript-files.ts';
+import { flagsOf, transcripts } from './transcript-files.ts';
 import { playCase, show } from './transcripts/play.mjs';
 
 // The `l` of mg, and `la` of dumps.
 const ENV = { CAIRN_TRACK_ACCESS: 'true' };
 const plays = transcripts.flatMap(({ name, transcript }) => {
-  if (!/^(binary|meta|pipelines|start|text-admin)/.test(name)) return [{ name, transcript, flags: [], isTls: false }];
+  if (!/^(auth|binary|meta|pipelines|start|text-admin)/.test(name))
+    return [{ name, transcript, flags: [], isTls: false }];
   const fronts = hasNativeFront() ? ['native', 'node'] : ['node'];
   const plain = fronts.map((front) => ({
     ...{ name: `${name}, ${front} front`, transcript },
@@ -25,6 +27,7 @@ const plays = transcripts.flatMap(({ name, transcript }) => {
 });
 
 const servers: { stop(): unknown }[] = [];
+const folders: string[] = [];
 const results = new Map<string, Promise<string[]>>();
 
 beforeAll(async () => {
@@ -38,7 +41,9 @@ beforeAll(async () => {
         servers.push(proxy);
         return proxy;
       };
-      const server = await start(transcript.start);
+      const { flags: own, folder } = flagsOf(transcript);
+      if (folder !== undefined) folders.push(folder);
+      const server = await start(own);
       let previous: Promise<unknown> = Promise.resolve();
       for (const testCase of transcript.cases) {
         const result = previous.then(async () => {
@@ -66,6 +71,7 @@ beforeAll(async () => {
 
 afterAll(async () => {
   await Promise.all(servers.map((server) => server.stop()));
+  for (const folder of folders) rmSync(folder, { recursive: true });
 });
 
 for (const { name, transcript } of plays) {

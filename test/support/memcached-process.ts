@@ -21,11 +21,24 @@ export const withMemcached1618 = skipUnless(
   version === undefined ? 'service' : 'platform',
 );
 
+/** `test`, where it is that version, and the library of SASL can have passwords. */
+export const withMemcachedOfSasl = skipUnless(
+  version === '1.6.18' && spawnSync('saslpasswd2', ['-v']).error === undefined,
+  version === '1.6.18' ? 'saslpasswd2 is missing (apt-get install sasl2-bin libsasl2-modules)' : MISSING,
+);
+
 /** Runs `body` with the port of a memcached, which then ends. */
-export async function whileMemcachedRuns(body: (port: number) => Promise<void>): Promise<void> {
+export async function whileMemcachedRuns(
+  body: (port: number) => Promise<void>,
+  flags: readonly string[] = [],
+  more: NodeJS.ProcessEnv = {},
+): Promise<void> {
   const port = await freePort();
   const { LD_PRELOAD: _ours, ...env } = process.env; // A sanitizer is not for other people's programs.
-  const child = spawn('memcached', ['-u', 'nobody', '-l', '127.0.0.1', '-p', String(port)], { stdio: 'ignore', env });
+  const child = spawn('memcached', ['-u', 'nobody', '-l', '127.0.0.1', '-p', String(port), ...flags], {
+    stdio: 'ignore',
+    env: { ...env, ...more },
+  });
   const ended = once(child, 'exit');
   try {
     let client: MemcachedSocket | undefined;

@@ -2,7 +2,7 @@
 
 import { handleOf } from '../../src/cache.ts';
 import type { Cache, ServeProtocol } from '../../src/index.ts';
-import { ProtocolCode, sessions } from '../../src/server/native-session.ts';
+import { LoginCode, ProtocolCode, sessions } from '../../src/server/native-session.ts';
 
 /** Starts the service of a cache, with the commands that only tests may use. `sessions.endService` ends it. */
 export function startTestService(cache: Cache, protocol: ServeProtocol = 'auto'): number {
@@ -29,6 +29,8 @@ export function startTestService(cache: Cache, protocol: ServeProtocol = 'auto')
     verbosity: 0,
     interfaces: '',
     socketPath: '',
+    login: LoginCode.none,
+    authFile: '',
     tls: undefined,
   })!;
 }

@@ -68,6 +68,26 @@ export const SERVE_OPTIONS = {
     default: 'none',
     doc: 'TLS at the TCP addresses, with [these options](#tls)',
   },
+  authFile: {
+    check: kinds.file,
+    default: 'none',
+    doc: 'clients have to [log in](#passwords) to the text protocol, with a name and a password of this file; the binary protocol is not served',
+    flag: {
+      names: '-Y, --auth-file <file>',
+      default: 'none',
+      doc: 'clients have to log in to the text protocol, with a name and a [password](#passwords) of this file; the binary protocol is not served',
+    },
+  },
+  saslFile: {
+    check: kinds.file,
+    default: 'none',
+    doc: 'clients have to log in to the binary protocol by [SASL](#passwords), with a name and a password of this file; the text protocol is not served',
+    flag: {
+      names: '--sasl-file <file>',
+      default: '`MEMCACHED_SASL_PWDB` with `-S`',
+      doc: 'turns on `-S`, with the names and [passwords](#passwords) of this file',
+    },
+  },
   ack: {
     check: kinds.choice<AckLevel | ''>(['memory', 'logged', 'stored'], ''),
     default: 'that of the cache',

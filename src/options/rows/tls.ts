@@ -1,6 +1,5 @@
 /** The options of TLS. */
-import { resolve } from 'node:path';
-import { misplaced, wrongType } from '../../errors.ts';
+import { wrongType } from '../../errors.ts';
 import * as kinds from '../kinds.ts';
 import type { TlsOptions, TlsVerify, TlsVersion } from '../types.ts';
 import { type Checked, checkAll, type Rows } from './row.ts';
@@ -8,18 +7,18 @@ import { type Checked, checkAll, type Rows } from './row.ts';
 /** `tls` of `serve`. */
 export const TLS_OPTIONS = {
   cert: {
-    check: file,
+    check: kinds.file,
     default: '',
     doc: 'the file of the certificate, in PEM, with those that lead to its root behind it; it has to be given',
   },
-  key: { check: file, default: 'that of `cert`', doc: 'the file of its private key' },
+  key: { check: kinds.file, default: 'that of `cert`', doc: 'the file of its private key' },
   keyFormat: {
     check: kinds.choice<'pem' | 'der'>(['pem', 'der'], 'pem'),
     default: "'pem'",
     doc: "the form of the private key: `'pem'` or `'der'`",
   },
   ca: {
-    check: file,
+    check: kinds.file,
     default: 'none',
     doc: 'the file of the certificates, in PEM, that may sign those of clients',
   },
@@ -57,11 +56,3 @@ export const tlsOptions: kinds.Check<TlsSettings | undefined> = (given, name, us
   if (cert === undefined) throw wrongType(`${name}.cert`, 'the path of a file', cert);
   return { ...options, cert };
 };
-
-/** The whole path; undefined: there is none. */
-function file(given: unknown, name: string): string | undefined {
-  if (given === undefined) return undefined;
-  if (typeof given !== 'string' || given === '') throw wrongType(name, 'the path of a file', given);
-  if (given.includes('\0')) throw misplaced(`The option ${name} is no path: it has a zero in it`);
-  return resolve(given);
-}

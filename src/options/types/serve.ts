@@ -56,6 +56,16 @@ export interface ServeOptions {
   pathMode?: number;
   /** TLS at all TCP addresses; a unix socket has none. It is served by node:tls, in the calling thread. */
   tls?: TlsOptions;
+  /**
+   * A file of lines `user:password`. Clients have to log in with one of them before anything else: by a `set` of any
+   * key whose value is `user password`, as memcached has it with `-Y`. Only the text protocol is served then.
+   */
+  authFile?: string;
+  /**
+   * The same for the binary protocol: clients log in by SASL with the mechanism PLAIN. Only the binary protocol is
+   * served then, and each address is loopback, or has `tls`: PLAIN sends the password as it is.
+   */
+  saslFile?: string;
   /** The most connections; a further one gets `ERROR Too many open connections` and is closed. Default 1024. */
   maxConnections?: number;
   /**

@@ -21,6 +21,7 @@ export interface Case {
 export interface Transcript {
   server: string;
   start: string[];
+  files?: Record<string, string>;
   cases: Case[];
 }
 /** What was wrong with the reply to a step. */
