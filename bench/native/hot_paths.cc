@@ -86,7 +86,8 @@ struct Work {
   size_t capacity;
   Request* requests;  // of a batch
   Outcome* outcomes;
-  Session* session = nullptr;            // of the port
+  Session* session = nullptr;  // of the port
+  Workbench* bench = nullptr;
   const std::string* packets = nullptr;  // what the client sends
   size_t packet_count = 0;
   size_t reply_bytes = 0;  // to one request
@@ -103,6 +104,7 @@ extern "C" [[gnu::noinline]] void CountedOperations(Work* work) {
   if (work->session != nullptr) {
     for (size_t i = 0; i < work->packet_count; i++) {
       work->out->Clear();
+      work->bench->observer()->BeginWakeUp();
       Session::Next next = work->session->Feed(work->packets[i], 0, Now{}, work->out);
       while (next == Session::Next::kYield) next = work->session->Continue(0, Now{}, work->out);
       done += work->out->size() / work->reply_bytes;
@@ -213,6 +215,7 @@ void Run(const Path& path, size_t operations) {
     if (client != nullptr) {
       client->Prepare(path.verb, keys, value);
       work.session = client->session.get();
+      work.bench = &client->bench;
       work.packets = client->packets.data();
       work.packet_count = client->packets.size();
       work.reply_bytes = client->reply_bytes;

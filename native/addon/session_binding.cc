@@ -354,6 +354,7 @@ napi_value Drive(napi_env env, napi_callback_info info) {
   if (open->server->cache->closed()) return Uint32(env, static_cast<uint32_t>(Session::Next::kClose));
   // Both clocks: seconds in the protocol may be Unix time.
   const Now now = open->server->cache->ReadBothClocks();
+  open->server->bench->observer()->BeginWakeUp();
   ByteBuffer out(part->output, part->output_bytes);
   Session* session = &open->session;
   Session::Next next;

@@ -41,6 +41,9 @@ void OsRandom(void* data, size_t bytes);
 uint64_t OsBootMs();
 // Unix time in milliseconds.
 int64_t OsWallMs();
+// Nanoseconds of a clock that never goes back, from an unknown moment on; for durations. It may stand still while the
+// machine sleeps.
+uint64_t OsMonotonicNs();
 
 // ---- waiting on a word ----
 

@@ -31,6 +31,11 @@ inline void Pause() {
 
 }  // namespace
 
+uint64_t OsMonotonicNs() {
+  const auto since = std::chrono::steady_clock::now().time_since_epoch();
+  return static_cast<uint64_t>(std::chrono::duration_cast<std::chrono::nanoseconds>(since).count());
+}
+
 void OsSleepUs(uint32_t microseconds) { std::this_thread::sleep_for(std::chrono::microseconds(microseconds)); }
 
 // How long a sleeper trusts that it was seen, where that cannot be made sure of.

@@ -114,6 +114,7 @@ Progress BinaryDialect::Execute(const BinaryRequest& packet, const char* at, con
     case Operation::kUnknown:
       return Swallow(packet, kUnknownCommandError, value);
   }
+  bench_->observer()->ObserveCommand(CommandClass::kOther);
   return {value, Why::kDone};
 }
 
@@ -130,6 +131,7 @@ Why BinaryDialect::RunKeyed(const BinaryRequest& packet) {
   if (outcome.status >= Status::kLogFull) [[unlikely]]
     return ParkOrRefuse(packet.id, request.key, outcome.status);
   AppendOutcome(packet.id, request, outcome);
+  bench_->observer()->Observe(request, 0);
   return Why::kDone;
 }
 

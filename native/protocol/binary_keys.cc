@@ -97,6 +97,7 @@ Progress BinaryDialect::FlushGroup(Progress done) {
     if (is_heard) [[unlikely]]
       TellFetch(bench_, gate_->client(), requests[i].key, *now_, outcomes[i].status, outcomes[i].value_bytes);
     if (requests[i].verb == Verb::kGetAndTouch) bench_->CountGat(outcomes[i].status);
+    bench_->observer()->Observe(requests[i], SentBytes(outcomes[i]));
   }
   return done;
 }

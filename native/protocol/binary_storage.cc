@@ -91,6 +91,7 @@ Progress BinaryDialect::StoreInPacket(const BinaryRequest& packet, Request* requ
   }
   CountStorage(outcome);
   AppendOutcome(packet.id, *request, outcome);
+  bench_->observer()->Observe(*request, packet.value_bytes);
   return {next, Why::kDone};
 }
 
@@ -154,6 +155,7 @@ Why BinaryDialect::FinishBody(LargeBody* large) {
   }
   CountStorage(outcome);
   AppendOutcome(id, large->request, outcome);
+  bench_->observer()->Observe(large->request, value_bytes);
   return Why::kDone;
 }
 

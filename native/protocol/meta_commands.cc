@@ -73,16 +73,25 @@ Progress MetaCommands::Run(const TextRequest& text, const char* at, const char* 
 }
 
 Why MetaCommands::RunLine(const MetaLine& line) {
+  Why why = Why::kDone;
+  CommandClass command = CommandClass::kOther;
   switch (line.command) {
     case Command::kMetaGet:
       return RunGet(line);
     case Command::kMetaDelete:
-      return RunDelete(line);
+      command = CommandClass::kDelete;
+      why = RunDelete(line);
+      break;
     case Command::kMetaArithmetic:
-      return RunArithmetic(line);
+      command = CommandClass::kArithmetic;
+      why = RunArithmetic(line);
+      break;
     default:
-      return RunDebug(line);
+      why = RunDebug(line);
+      break;
   }
+  if (why == Why::kDone) bench_->observer()->ObserveCommand(command, line.key);
+  return why;
 }
 
 // ---- mg ----
@@ -113,6 +122,7 @@ Why MetaCommands::RunGet(const MetaLine& line) {
   } else {
     Append(Reply::kNoMemory);
   }
+  bench_->observer()->Observe(job.request, SentBytes(outcome));
   return Why::kDone;
 }
 

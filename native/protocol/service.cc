@@ -72,6 +72,7 @@ size_t Service::ConnectionCount() {
 
 void Service::ResetStats() {
   store_->ResetStats();
+  samples_.Clear();
   OsLockGuard guard(&lock_);
   baseline_ = Sum();
 }
@@ -99,11 +100,23 @@ std::vector<Service::Connection> Service::Connections(const Now& now) {
   return connections;
 }
 
+namespace {
+
+uint64_t DrawSeed() {
+  uint64_t seed;
+  OsRandom(&seed, sizeof seed);
+  return seed;
+}
+
+}  // namespace
+
 Workbench::Workbench(Service* service, PinnedValues* pinned)
     : service_(service),
       pinned_(pinned),
-      events_(service->watch_hub()->last_number(), &service->own_counters_, service->wakers_.get()) {
+      events_(service->watch_hub()->last_number(), &service->own_counters_, service->wakers_.get()),
+      observer_(&service->tick_clock_, DrawSeed()) {
   service->watch_hub()->AddLog(&events_);
+  service->samples()->Add(&observer_);
   for (Request& request : group_.requests) request.reads_through = service->loads() != nullptr;
   OsLockGuard guard(&service_->lock_);
   next_ = service_->workbenches_;
@@ -113,6 +126,7 @@ Workbench::Workbench(Service* service, PinnedValues* pinned)
 }
 
 Workbench::~Workbench() {
+  service_->samples()->Remove(&observer_);
   service_->watch_hub()->RemoveLog(&events_);
   OsLockGuard guard(&service_->lock_);
   service_->retired_ += counters_.Read();

@@ -2,7 +2,7 @@
 // waiting sessions.
 //
 // A Workbench is shared by the sessions of one thread: room for a group of requests and their outcomes, counters that
-// only this thread writes, and its events for clients that watch.
+// only this thread writes, its events for clients that watch, and its samples of requests.
 //
 // Thread safety: a Service may be used from any thread; a Workbench and its sessions belong to one thread.
 // Ownership: the store outlives the service, the service its workbenches, a workbench its sessions.
@@ -30,6 +30,7 @@
 #include "protocol/key_group.h"
 #include "protocol/limits.h"
 #include "protocol/pinned_values.h"
+#include "protocol/request_observer.h"
 #include "protocol/test_loads.h"
 #include "protocol/watch_hub.h"
 #include "store/commit_marks.h"
@@ -189,6 +190,8 @@ class Service {
   // The clients that watch.
   WatchHub* watch_hub() { return &watch_hub_; }
   const KeyDisplay& keys() const { return keys_; }
+  // What its requests are like.
+  RequestSamples* samples() { return &samples_; }
   // A client has asked the owner to end the server: woken, the owner takes what was asked for, once.
   enum class Shutdown : uint8_t { kNone, kPlain, kGraceful };
   void AskShutdown(Shutdown how) {
@@ -203,7 +206,7 @@ class Service {
   CounterValues ReadCounters();
   // Connections open now.
   size_t ConnectionCount();
-  // `stats reset`: sets the counters of the service and of the store to 0.
+  // `stats reset`: sets the counters of the service and of the store to 0, and forgets the samples.
   void ResetStats();
   const Now& started() const { return started_; }
 
@@ -236,6 +239,8 @@ class Service {
 
   Counters own_counters_;  // AddShared() only
   const KeyDisplay keys_{options_.hide_keys};
+  const TickClock tick_clock_;
+  RequestSamples samples_;
   std::atomic<uint32_t> verbosity_{0};
   std::atomic<bool> is_accepting_{true};
   std::atomic<Shutdown> shutdown_{Shutdown::kNone};
@@ -274,6 +279,8 @@ class Workbench {
     if (status == Status::kNotFound) counters_.Add(Counter::kGatMisses, 1);
   }
   PinnedValues* pinned() { return pinned_; }
+  // Its front calls BeginWakeUp().
+  RequestObserver* observer() { return &observer_; }
 
  private:
   friend class Service;
@@ -283,6 +290,7 @@ class Workbench {
   Workbench** link_ = nullptr;
   Counters counters_;
   EventLog events_;
+  RequestObserver observer_;
   KeyGroup group_;
 };
 

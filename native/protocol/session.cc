@@ -59,8 +59,15 @@ void Session::Landed(size_t bytes, const Now& now) {
 
 Session::Next Session::Continue(size_t backlog_bytes, const Now& now, ByteBuffer* out) {
   Begin(backlog_bytes, now, out);
+  if (waiting_ticks_ == 0) [[likely]] {
+    stream_.Resume();
+    return Finish();
+  }
+  const uint64_t woken_ticks = bench_->observer()->BeginWakeUpAt(waiting_ticks_);
   stream_.Resume();
-  return Finish();
+  const Next next = Finish();
+  bench_->observer()->BeginWakeUpAt(woken_ticks);
+  return next;
 }
 
 Session::Next Session::End(size_t backlog_bytes, const Now& now, ByteBuffer* out) {
@@ -136,12 +143,16 @@ Session::Next Session::Finish() {
   }
   switch (stream_.state()) {
     case Stream::State::kOpen:
+      waiting_ticks_ = 0;
       return Next::kRead;
     case Stream::State::kWatching:
       return Watch();
     case Stream::State::kParked:
+      // More bytes may come while it waits.
+      if (waiting_ticks_ == 0) waiting_ticks_ = bench_->observer()->woken_ticks();
       return Next::kWait;
     case Stream::State::kFull:
+      waiting_ticks_ = 0;
       if (!gate_.IsOutputFull()) return Next::kYield;
       bench_->counters()->Add(Counter::kYields, 1);
       // With nothing on its way to the client, flushing cannot help: only a commit can.

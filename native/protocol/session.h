@@ -91,6 +91,8 @@ class Session {
   // The client speaks a protocol that is not served: nothing was executed, and the connection is to be closed.
   enum class Foreign : uint8_t { kNone, kBinary, kTls };
   Foreign foreign() const { return foreign_; }
+  // When the thread was woken for the request that is parked, in ticks; 0: none is.
+  uint64_t waiting_ticks() const { return waiting_ticks_; }
   // The client is in the middle of a large value or line, which takes memory of the store or of the session: close the
   // connection if no byte comes for long.
   bool is_in_large_request() const { return stream_.is_in_large_request(); }
@@ -121,6 +123,7 @@ class Session {
   std::unique_ptr<TextLogin> login_;       // of a client that has to log in to the text protocol
 
   size_t kept_bytes_before_ = 0;
+  uint64_t waiting_ticks_ = 0;
   bool has_begun_ = false;
   bool ended_ = false;
   CloseReason close_reason_ = CloseReason::kError;

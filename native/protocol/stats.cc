@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "base/os.h"
+#include "protocol/stats_samples.h"
 
 namespace cairn {
 
@@ -418,6 +419,10 @@ StatsAnswer AppendStats(std::string_view topic, Service* service, Ack ack, const
     AppendConnections(service, now, out);
   } else if (topic == "cairn") {
     AppendCairn(service, ack, now, out);
+  } else if (topic == "latencies") {
+    AppendLatencies(service, out);
+  } else if (topic == "topkeys") {
+    AppendTopKeys(service, out);
   } else if (topic == "reset") {
     service->ResetStats();
     return StatsAnswer::kReset;

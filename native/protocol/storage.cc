@@ -93,6 +93,7 @@ Progress Storage::StoreInLine(const StorageLine& line, const char* at, const cha
   }
   CountStorage(outcome);
   replies_->AppendOutcome(request, outcome, line.no_reply);
+  bench_->observer()->Observe(request, line.body_bytes);
   return {after, Why::kDone};
 }
 
@@ -172,6 +173,7 @@ Why Storage::FinishBody(LargeBody* large) {
   }
   CountStorage(outcome);
   replies_->AppendOutcome(large->request, outcome, large->no_reply);
+  bench_->observer()->Observe(large->request, value_bytes);
   return Why::kDone;
 }
 

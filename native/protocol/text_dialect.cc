@@ -98,8 +98,10 @@ Progress TextDialect::RunLine(const char* at, const char* end) {
   if (newline == nullptr) return {at, Why::kMore};
   const char* line_end = LineEnd(at, newline);
   const char* next = newline + 1;
-  if (is_inside_keys_) [[unlikely]]
+  if (is_inside_keys_) [[unlikely]] {
+    group_begins_inside_ = true;
     return RunKeys(at, line_end, next);
+  }
   if (IsPlainGet(at, line_end)) [[likely]] {
     asked_ = Asked();
     return RunKeys(at + kGet.size(), line_end, next);
@@ -132,7 +134,9 @@ Progress TextDialect::RunLine(const char* at, const char* end) {
 }
 
 Progress TextDialect::RunCommand(const TextRequest& line, const char* at, const char* next) {
-  const Why why = line.info->shape == Shape::kWords ? RunWords(line) : RunKeyed(line);
+  const bool has_key = line.info->shape != Shape::kWords;
+  const Why why = has_key ? RunKeyed(line) : RunWords(line);
+  if (!has_key && why == Why::kDone) bench_->observer()->ObserveCommand(CommandClass::kOther);
   // A dump that is not whole, or a request that waits: the line comes again.
   return {why == Why::kParked || why == Why::kFull ? at : next, why};
 }
@@ -153,6 +157,7 @@ Why TextDialect::RunKeyed(const TextRequest& line) {
   if (outcome.status >= Status::kLogFull) [[unlikely]]
     return ParkOrRefuse(line.key, outcome.status, line.no_reply);
   AppendOutcome(request, outcome, line.no_reply);
+  bench_->observer()->Observe(request, 0);
   return Why::kDone;
 }
 

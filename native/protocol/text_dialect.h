@@ -72,6 +72,8 @@ class TextDialect final : public Dialect, private StorageReplies {
   // Looks the group up and replies. kDone: returns `done`. Otherwise kFull or kParked, with the key to continue at.
   Progress FlushGroup(Progress done);
   Progress StopGroup(size_t index, Why why);
+  // Not inlined: one of many keys is sampled.
+  [[gnu::noinline, gnu::cold]] void Sample(size_t index);
   // Begins the loads of the keys in the rest of a line that is parked.
   void PrefetchLine(const char* at, const char* line_end);
   Told AppendEntry(const Request& request, Outcome* outcome, bool with_cas);
@@ -121,6 +123,8 @@ class TextDialect final : public Dialect, private StorageReplies {
   Asked asked_;
   // True: the bytes begin at a key in the middle of a line, because its replies were too many for one call.
   bool is_inside_keys_ = false;
+  // True: the first key of the group is not the first one of its command.
+  bool group_begins_inside_ = false;
   // True: the command whose keys are looked up was refused; its other keys get no reply.
   bool keys_refused_ = false;
   // True: loads of the keys in the rest of the line have been begun, and the line waits for them.

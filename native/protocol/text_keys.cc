@@ -74,6 +74,7 @@ Progress TextDialect::RunKeys(const char* at, const char* line_end, const char* 
       const Progress flushed = FlushGroup({at, Why::kDone});
       if (flushed.why == Why::kParked && gate_->load() != 0) PrefetchLine(at, line_end);
       if (flushed.why != Why::kDone) return flushed;
+      group_begins_inside_ = at != line_end;
     }
   }
   return {next, Why::kDone};
@@ -127,9 +128,21 @@ Progress TextDialect::FlushGroup(Progress done) {
     if (is_heard) [[unlikely]]
       TellFetch(bench_, gate_->client(), requests[i].key, *now_, outcomes[i].status, outcomes[i].value_bytes);
     if (requests[i].verb == Verb::kGetAndTouch) bench_->CountGat(outcomes[i].status);
+    if (bench_->observer()->IsDue()) [[unlikely]]
+      Sample(i);
   }
   has_prefetched_line_ = false;
+  group_begins_inside_ = false;
   return done;
+}
+
+void TextDialect::Sample(size_t index) {
+  const Request& request = group_->requests[index];
+  const KeyGroup::Key key = group_->keys[index];
+  const bool is_first = index == 0 ? !group_begins_inside_ : group_->keys[index - 1].is_last;
+  const bool is_many = key.with_cas || !is_first || !key.is_last;
+  const CommandClass command = request.verb == Verb::kGet && is_many ? CommandClass::kGetMany : ClassOf(request);
+  bench_->observer()->Sample(command, request.key, SentBytes(group_->outcomes[index]), key.is_last);
 }
 
 void TextDialect::PrefetchLine(const char* at, const char* line_end) {

@@ -106,6 +106,7 @@ void Loop::Run() {
   for (;;) {
     const int count = epoll_wait(epoll_.get(), events, kEventsPerWakeMax, WaitMs(now_ms));
     CHECK(count >= 0 || errno == EINTR);
+    bench_.observer()->BeginWakeUp();
     bool is_woken = false;
     if (count <= 0) ReadClocks();
     for (int i = 0; i < count; i++) {

@@ -195,11 +195,11 @@ export const SERVE_OPTIONS = {
   hideKeys: {
     check: kinds.yesOrNo(false),
     default: 'false',
-    doc: '`watch`, `lru_crawler metadump`, `mgdump` and `stats cachedump` show a [keyed hash](protocol.md#hidden-keys) in the place of each key',
+    doc: '`watch`, `stats topkeys`, `lru_crawler metadump`, `mgdump` and `stats cachedump` show a [keyed hash](protocol.md#hidden-keys) in the place of each key',
     flag: {
       names: '--hide-keys',
       default: '',
-      doc: '`watch`, `lru_crawler metadump`, `mgdump` and `stats cachedump` show a keyed hash in the place of each key',
+      doc: '`watch`, `stats topkeys`, `lru_crawler metadump`, `mgdump` and `stats cachedump` show a keyed hash in the place of each key',
     },
   },
   trackSizes: {

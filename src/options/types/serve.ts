@@ -106,8 +106,8 @@ export interface ServeOptions {
   /** Refuses `watch`, which shows what clients ask for, and their keys. Default false. */
   disableWatch?: boolean;
   /**
-   * `watch`, `lru_crawler metadump`, `mgdump` and `stats cachedump` show a keyed hash in the place of each key, the
-   * same for the same key until the server ends. Default false.
+   * `watch`, `stats topkeys`, `lru_crawler metadump`, `mgdump` and `stats cachedump` show a keyed hash in the place of
+   * each key, the same for the same key until the server ends. Default false.
    */
   hideKeys?: boolean;
   /** Has `stats sizes` count the entries by their sizes. Default false. */

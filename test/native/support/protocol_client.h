@@ -224,11 +224,13 @@ class ProtocolClient {
     std::unique_ptr<char[]> chunk(new char[bytes.size()]);
     bytes.copy(chunk.get(), bytes.size());
     ByteBuffer out;
+    server_->bench()->observer()->BeginWakeUp();
     next = session_->Feed({chunk.get(), bytes.size()}, backlog, server_->now, &out);
     return std::string(out.view());
   }
   std::string ContinueOnce() {
     ByteBuffer out;
+    server_->bench()->observer()->BeginWakeUp();
     next = session_->Continue(backlog, server_->now, &out);
     return std::string(out.view());
   }
