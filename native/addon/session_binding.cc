@@ -163,6 +163,7 @@ napi_value StartService(napi_env env, napi_callback_info info) {
   options.process_id = NumberField(env, given, "processId");
   options.connections_max = static_cast<uint32_t>(NumberField(env, given, "connectionsMax"));
   options.tcp_port = static_cast<uint32_t>(NumberField(env, given, "tcpPort"));
+  options.udp_port = static_cast<uint32_t>(NumberField(env, given, "udpPort"));
   options.thread_count = static_cast<uint32_t>(NumberField(env, given, "threadCount"));
   options.backlog = static_cast<uint32_t>(NumberField(env, given, "backlog"));
   options.idle_timeout_s = static_cast<uint32_t>(NumberField(env, given, "idleTimeoutSeconds"));
@@ -387,7 +388,8 @@ napi_value Drive(napi_env env, napi_callback_info info) {
 
 ServedCache LeaveToFront(Environment* environment, uint32_t service) {
   const Server* server = SessionPart::Of(environment)->servers.At(service);
-  server->service->RemoveWaker(server->waker.get());
+  // The clients of UDP are still this thread's.
+  if (server->service->options().udp_port == 0) server->service->RemoveWaker(server->waker.get());
   return {server->service.get(), server->cache};
 }
 

@@ -99,6 +99,7 @@ class Service {
     uint64_t process_id = 0;
     uint32_t connections_max = 1024;
     uint32_t tcp_port = 0;
+    uint32_t udp_port = 0;
     uint32_t thread_count = 1;
     uint32_t backlog = 1024;
     uint32_t idle_timeout_s = 0;

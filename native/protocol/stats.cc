@@ -176,7 +176,7 @@ void AppendSettings(Service* service, StatSink* out) {
   AppendAll({{"maxbytes", service->store()->Stats().memory_bytes},
              {"maxconns", options.connections_max},
              {"tcpport", options.tcp_port},
-             {"udpport", 0}},
+             {"udpport", options.udp_port}},
             out);
   out->Add("inter", options.interfaces.empty() ? "NULL" : std::string_view(options.interfaces));
   out->Add("verbosity", service->verbosity());

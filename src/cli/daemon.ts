@@ -86,7 +86,9 @@ export function keepPidFile(file: string): string | undefined {
 /** `MEMCACHED_PORT_FILENAME`: the ports that the system has chosen, in memcached's words. Returns why not. */
 export function writePorts(file: string, addresses: readonly ServerAddress[]): string | undefined {
   const lines = addresses.map((address) =>
-    'port' in address ? `TCP ${address.host.includes(':') ? 'INET6' : 'INET'}: ${address.port}\n` : '',
+    'port' in address
+      ? `${address.udp ? 'UDP' : 'TCP'} ${address.host.includes(':') ? 'INET6' : 'INET'}: ${address.port}\n`
+      : '',
   );
   return writeWhole(file, lines.join(''));
 }

@@ -15,8 +15,6 @@ interface Flag {
   /** As commander takes them. */
   readonly names: string;
   readonly doc: string;
-  /** The values that change nothing, such as `-U 0`. */
-  readonly harmless?: RegExp;
 }
 
 const TAKEN: readonly Flag[] = [
@@ -33,7 +31,6 @@ const REFUSED: readonly Flag[] = [
   { names: '-M, --disable-evictions', doc: 'errors in place of evictions' },
   { names: '-C, --disable-cas', doc: 'entries without a cas number' },
   { names: '-D, --prefix-delimiter <char>', doc: 'statistics by prefix' },
-  { names: '-U, --udp-port <num>', doc: 'UDP', harmless: /^0+$/ },
   { names: '-e, --memory-file <file>', doc: 'a warm restart (--data DIR is kept)' },
 ];
 
@@ -53,10 +50,7 @@ const shortest = ({ names }: Flag): string => /^[^ ,]+/.exec(names)![0];
 
 /** What is wrong with a flag that was given; undefined: nothing. */
 export function refusedFlag(values: Values): string | undefined {
-  const flag = REFUSED.find((each) => {
-    const value = valueOf(values, each);
-    return value !== undefined && !each.harmless?.test(String(value));
-  });
+  const flag = REFUSED.find((each) => valueOf(values, each) !== undefined);
   return flag && `${shortest(flag)} asks for what is not here: ${flag.doc}`;
 }
 

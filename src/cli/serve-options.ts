@@ -56,7 +56,7 @@ const flags: readonly Flagged[] = [
       doc: 'options from a `.js`, `.mjs` or `.json` file; flags and `CAIRN_*` variables count before it',
     },
   },
-  ...of(SERVE_OPTIONS, '', ['port', 'host', 'path', 'pathMode']),
+  ...of(SERVE_OPTIONS, '', ['port', 'host', 'udpPort', 'path', 'pathMode']),
   ...of(CACHE_OPTIONS, '', ['maxMemory']),
   ...of(SERVE_OPTIONS, '', ['maxConnections', 'threads', 'front', 'maxItemSize', 'maxOutput', 'backlog']),
   ...of(SERVE_OPTIONS, '', [

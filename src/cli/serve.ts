@@ -366,6 +366,7 @@ const LEVEL_TEXTS: Readonly<Record<AckLevel, string>> = {
 function remarkOn(address: ServerAddress, server: MemcachedServer): string {
   const remarks = [
     ...('tls' in address ? ['TLS'] : []),
+    ...('udp' in address ? ['UDP'] : []),
     ...(address.ack === server.ack ? [] : [LEVEL_TEXTS[address.ack]]),
   ];
   return remarks.length === 0 ? '' : ` (${remarks.join(', ')})`;
@@ -373,7 +374,7 @@ function remarkOn(address: ServerAddress, server: MemcachedServer): string {
 
 /** Commands to try. The first needs nothing but Node, which is what has just been started. */
 function suggest(addresses: readonly ServerAddress[], directory: string | undefined): void {
-  const tcp = addresses.find((address) => 'port' in address && address.tls === undefined);
+  const tcp = addresses.find((address) => 'port' in address && address.tls === undefined && address.udp === undefined);
   if (tcp === undefined || !('port' in tcp)) return;
   const host = tcp.host === '0.0.0.0' || tcp.host === '::' ? '127.0.0.1' : tcp.host;
   const { port } = tcp;

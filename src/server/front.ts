@@ -22,11 +22,11 @@
  * front gives other connections their turn.
  */
 import type { AckLevel } from '../options.ts';
-import type { Listener } from './settings.ts';
+import type { Listener } from './listeners.ts';
 
 /** An address on which a server listens, and its level: what replies wait for there. */
 export type ServerAddress =
-  | { readonly host: string; readonly port: number; readonly ack: AckLevel; readonly tls?: true }
+  | { readonly host: string; readonly port: number; readonly ack: AckLevel; readonly tls?: true; readonly udp?: true }
   | { readonly path: string; readonly ack: AckLevel };
 
 /**

@@ -5,7 +5,7 @@ import { dirname } from 'node:path';
 import { isMainThread } from 'node:worker_threads';
 import { CairnError } from '../errors.ts';
 import type { ServerAddress } from './front.ts';
-import type { Listener } from './settings.ts';
+import type { Listener } from './listeners.ts';
 
 export interface ListenOptions {
   readonly backlog: number;

@@ -26,6 +26,7 @@ import { NetFront } from './net-front.ts';
 import { MEMORY_ONLY, resolveServeOptions, type ServedCache, type ServerSettings } from './settings.ts';
 import { TlsGate } from './tls-gate.ts';
 import { refusalOf, statsOfTls } from './tls-words.ts';
+import { probeUdp, UdpPort } from './udp-port.ts';
 
 /**
  * What `version` answers. Nothing stands behind the three numbers: libmemcached, and with it php, reads the first three
@@ -63,6 +64,7 @@ export class MemcachedServer extends EventEmitter<MemcachedServerEvents> {
   readonly #logMetrics: readonly string[];
   readonly #handle: NativeHandle;
   readonly #front: Front;
+  readonly #udp: UdpPort;
   /** undefined: no address has TLS. */
   readonly #gate: TlsGate | undefined;
   /** Until the service has them. */
@@ -96,7 +98,9 @@ export class MemcachedServer extends EventEmitter<MemcachedServerEvents> {
     const { tls, login } = settings;
     this.#accounts = login && readAccounts(login);
     this.#gate = tls === undefined ? undefined : new TlsGate(tls, readCertificates(tls));
-    this.#front = frontFor({ ...this.#owner, tick: cache.tick }, settings, this.#gate);
+    const owner = { ...this.#owner, tick: cache.tick };
+    this.#front = frontFor(owner, settings, this.#gate);
+    this.#udp = new UdpPort(owner, settings.stallTimeoutMs);
     this.#hearConnections();
   }
 
@@ -116,6 +120,7 @@ export class MemcachedServer extends EventEmitter<MemcachedServerEvents> {
     const server = new MemcachedServer(handle, resolveServeOptions(options, cache), cache);
     try {
       for (const listener of server.#settings.listeners) await server.#front.listen(listener);
+      for (const listener of server.#settings.udpListeners) await server.#udp.listen(listener);
       server.#begin();
     } catch (error) {
       server.destroy();
@@ -135,11 +140,12 @@ export class MemcachedServer extends EventEmitter<MemcachedServerEvents> {
     if (settings.tls !== undefined) readCertificates(settings.tls);
     if (settings.login !== undefined) readAccounts(settings.login);
     await probe(settings.listeners, settings);
+    await probeUdp(settings.udpListeners);
   }
 
   /** The addresses that it listens on; for port 0, with the port that the system chose. */
   get addresses(): readonly ServerAddress[] {
-    return this.#front.addresses;
+    return [...this.#front.addresses, ...this.#udp.addresses];
   }
 
   /** What replies wait for, at addresses without their own level. */
@@ -164,13 +170,14 @@ export class MemcachedServer extends EventEmitter<MemcachedServerEvents> {
     } catch (error) {
       return Promise.reject(error); // And nothing is closed.
     }
-    this.#closing = this.#front.close(timeoutMs).then(() => this.#end());
+    this.#closing = Promise.all([this.#front.close(timeoutMs), this.#udp.close(timeoutMs)]).then(() => this.#end());
     return this.#closing;
   }
 
   /** Stops at once and destroys all connections. Idempotent. */
   destroy(): void {
     if (this.#closed) return;
+    this.#udp.destroy();
     void this.#front.destroy().then(() => this.#end());
   }
 
@@ -205,7 +212,8 @@ export class MemcachedServer extends EventEmitter<MemcachedServerEvents> {
 
   #begin(): void {
     const settings = this.#settings;
-    const tcp = this.addresses.filter((address) => 'port' in address);
+    const tcp = this.#front.addresses.filter((address) => 'port' in address);
+    const [udp] = this.#udp.addresses;
     const path = this.addresses.find((address) => 'path' in address);
     const service = sessions.startService(this.#handle, {
       version: MEMCACHED_VERSION,
@@ -224,6 +232,7 @@ export class MemcachedServer extends EventEmitter<MemcachedServerEvents> {
       processId: process.pid,
       connectionsMax: settings.maxConnections,
       tcpPort: tcp[0]?.port ?? 0,
+      udpPort: udp !== undefined && 'port' in udp ? udp.port : 0,
       threadCount: settings.threads,
       backlog: settings.backlog,
       idleTimeoutSeconds: Math.ceil(settings.idleTimeoutMs / 1000),
@@ -240,6 +249,7 @@ export class MemcachedServer extends EventEmitter<MemcachedServerEvents> {
     this.#accounts = undefined;
     if (this.#gate !== undefined || settings.enableShutdown) lookers.add(this.#looker);
     this.#front.serve(service);
+    this.#udp.serve(service);
   }
 
   #look(): void {

@@ -10,8 +10,8 @@ import { holdAwake, type Looker, lookers } from '../native/wake.ts';
 import { native } from '../native.ts';
 import type { DisconnectReason, Front, FrontLimits, FrontOwner, ServerAddress } from './front.ts';
 import { type ListenOptions, listenError, portFor, removeStaleSocket } from './listen.ts';
+import type { Listener } from './listeners.ts';
 import { AckCode, protocolCodeOf, sessions } from './native-session.ts';
-import type { Listener } from './settings.ts';
 
 interface NativeAddress {
   path?: string;

@@ -4,7 +4,7 @@
  */
 import { type NativeHandle, native } from '../native.ts';
 import type { AckLevel, ServeProtocol } from '../options.ts';
-import type { Listener } from './settings.ts';
+import type { Listener, UdpListener } from './listeners.ts';
 
 /** The options of a service; the numbers and texts below `enableShutdown` are for `stats` only, except `login`. */
 export interface NativeServiceOptions {
@@ -28,6 +28,7 @@ export interface NativeServiceOptions {
   processId: number;
   connectionsMax: number;
   tcpPort: number;
+  udpPort: number;
   threadCount: number;
   backlog: number;
   idleTimeoutSeconds: number;
@@ -66,7 +67,7 @@ export const ProtocolCode: Readonly<Record<ServeProtocol, number>> = { auto: 0, 
 export const LoginCode = { none: 0, text: 1, sasl: 2 } as const;
 
 /** Of a listener with its own protocol; undefined: it has that of the server. */
-export function protocolCodeOf(listener: Listener): number | undefined {
+export function protocolCodeOf(listener: Listener | UdpListener): number | undefined {
   const protocol = 'protocol' in listener ? listener.protocol : undefined;
   return protocol && ProtocolCode[protocol];
 }

@@ -9,9 +9,9 @@ import type { TlsVerify } from '../options.ts';
 import { Connection, type ConnectionOwner } from './connection.ts';
 import type { Front, FrontLimits, FrontOwner, ServerAddress } from './front.ts';
 import { type ListenOptions, listen, portFor } from './listen.ts';
+import type { Listener } from './listeners.ts';
 import { AckCode, ensureOutput, Handshakes, protocolCodeOf, sessions } from './native-session.ts';
 import { type BudgetOwner, OutputBudget } from './output-budget.ts';
-import type { Listener } from './settings.ts';
 import type { TlsGate } from './tls-gate.ts';
 
 const TOO_MANY = 'ERROR Too many open connections\r\n';

@@ -1,22 +1,19 @@
 /** Options of a server: what may be given, what is assumed otherwise, and the only checks on it. */
 import { misplaced, namingOptions, outOfRange } from '../errors.ts';
-import { OUTPUT_BYTES_CHOSEN_MIN, PORT_DEFAULT } from '../limits.ts';
+import { OUTPUT_BYTES_CHOSEN_MIN } from '../limits.ts';
 import {
   type AckLevel,
   type Checked,
   checkAck,
   checkAll,
-  type GivenAddress,
-  hasLevel,
   isLoopback,
-  levelsOf,
   SERVE_OPTIONS,
   type ServeFront,
   type ServeOptions,
   type ServeProtocol,
   type TlsSettings,
-  type TlsVerify,
 } from '../options.ts';
+import { type Listener, listenersOf, type UdpListener, udpListenersOf } from './listeners.ts';
 import { hasNativeFront, processorCount } from './native-front.ts';
 
 /** What a server has to know of its cache. */
@@ -35,20 +32,6 @@ export interface ServedCache {
 /** A cache that is in memory only. */
 export const MEMORY_ONLY: ServedCache = { ack: 'memory', highestAck: 'memory', logMetrics: [] };
 
-/** One address to listen on. */
-export type Listener =
-  | {
-      readonly host: string;
-      readonly port: number;
-      readonly optional: boolean;
-      readonly ack: AckLevel;
-      /** What a client has to show there; undefined: there is no TLS. */
-      readonly tls?: TlsVerify | undefined;
-      /** Undefined: that of the server. */
-      readonly protocol?: ServeProtocol | undefined;
-    }
-  | { readonly path: string; readonly ack: AckLevel };
-
 /** How clients log in. */
 export interface LoginSettings {
   /** `authFile` or `saslFile`. */
@@ -59,6 +42,7 @@ export interface LoginSettings {
 /** Options after checking. */
 export interface ServerSettings {
   readonly listeners: readonly Listener[];
+  readonly udpListeners: readonly UdpListener[];
   readonly pathMode: number;
   readonly maxConnections: number;
   readonly itemBytesMax: number;
@@ -107,6 +91,7 @@ export function resolveServeOptions(given: ServeOptions | undefined, cache: Serv
   const { disableFlushAll, disableDumping, disableWatch, hideKeys, trackSizes, enableShutdown } = options;
   return {
     listeners,
+    udpListeners: udpListenersOf(options, listeners, ack),
     pathMode,
     maxConnections,
     itemBytesMax: maxItemSize,
@@ -144,47 +129,6 @@ function frontOf(given: ServeFront | '', { tick }: ServedCache, hasTls: boolean)
         : '';
   if (given === 'native' && reason !== '') throw outOfRange('front', `'node', since ${reason}`, given);
   return given || (reason === '' ? 'native' : 'node');
-}
-
-function listenersOf(
-  { path, port: given, host: addresses, tls: terms }: Checked<typeof SERVE_OPTIONS>,
-  ack: AckLevel,
-  highest: AckLevel,
-): Listener[] {
-  const port = given ?? PORT_DEFAULT;
-  const listeners: Listener[] = path === undefined ? [] : [{ path, ack }];
-  if (addresses !== undefined) {
-    for (const address of addresses) {
-      if (address.level !== undefined && !hasLevel(address.level, highest)) {
-        throw outOfRange('host', `at the level ${levelsOf(highest)}`, address.text);
-      }
-      const { host, protocol } = address;
-      const tls = tlsOf(address, terms);
-      listeners.push({ host, port: address.port ?? port, optional: false, ack: address.level ?? ack, tls, protocol });
-    }
-  } else if (path === undefined || given !== undefined) {
-    const tls = terms?.verify;
-    listeners.push(
-      { host: '127.0.0.1', port, optional: false, ack, tls },
-      { host: '::1', port, optional: true, ack, tls },
-    );
-  }
-  const asking = listeners.find((listener) => 'tls' in listener && (listener.tls ?? 'none') !== 'none');
-  if (asking !== undefined && terms?.ca === undefined) {
-    throw namingOptions(
-      misplaced,
-      (say) => `Expected ${say('tls.ca')} where clients show certificates: the file of those that may sign them`,
-    );
-  }
-  return listeners;
-}
-
-/** What clients have to show there; undefined: there is no TLS. */
-function tlsOf({ text, tls }: GivenAddress, terms: TlsSettings | undefined): TlsVerify | undefined {
-  if (terms === undefined && tls !== undefined) {
-    throw namingOptions(misplaced, (say) => `Expected ${say('tls')} beside ${text}: without it no address has TLS`);
-  }
-  return tls === 'off' ? undefined : (tls ?? terms?.verify);
 }
 
 // ---- logins ----

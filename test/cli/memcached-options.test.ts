@@ -106,7 +106,6 @@ describe('an option of memcached', () => {
 
   test('that would change what clients see is refused by name', async () => {
     const refused: [string[], string][] = [
-      [['-U', '11211'], '-U asks for what is not here: UDP'],
       [['-M'], '-M asks for what is not here: errors in place of evictions'],
       [['-e', '/dev/shm/x'], '-e asks for what is not here: a warm restart'],
       [['-o', 'modern,ext_path=/x:1G'], '-o ext_path asks for what is not here'],

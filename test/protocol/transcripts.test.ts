@@ -3,7 +3,9 @@
 // in waiting for replies that must not come. So the files are played side by side, each against its own server, and the
 // tests report what came of it.
 
+import { createSocket } from 'node:dgram';
 import { rmSync } from 'node:fs';
+import { type AddressInfo, createServer } from 'node:net';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { hasNativeFront } from '../../src/server/native-front.ts';
 import { SERVER_TLS_FLAGS } from '../support/certificates.ts';
@@ -26,6 +28,28 @@ const plays = transcripts.flatMap(({ name, transcript }) => {
   return [...plain, { name: `${name}, TLS`, transcript, flags: SERVER_TLS_FLAGS, isTls: true }];
 });
 
+/** With a free port in the place of `{port}`: the one of both TCP and UDP. */
+async function withPort(start: readonly string[] = []): Promise<readonly string[]> {
+  if (!start.includes('{port}')) return start;
+  const port = await freePort();
+  return [...start.map((word) => word.replace('{port}', port)), '-p', port];
+}
+
+/** Free for TCP and UDP a moment ago. */
+function freePort(): Promise<string> {
+  return new Promise((resolve, reject) => {
+    const probe = createServer().once('error', reject);
+    probe.listen(0, '127.0.0.1', () => {
+      const { port } = probe.address() as AddressInfo;
+      const datagrams = createSocket('udp4').once('error', reject);
+      datagrams.bind(port, '127.0.0.1', () => {
+        datagrams.close();
+        probe.close(() => resolve(String(port)));
+      });
+    });
+  });
+}
+
 const servers: { stop(): unknown }[] = [];
 const folders: string[] = [];
 const results = new Map<string, Promise<string[]>>();
@@ -43,7 +67,7 @@ beforeAll(async () => {
       };
       const { flags: own, folder } = flagsOf(transcript);
       if (folder !== undefined) folders.push(folder);
-      const server = await start(own);
+      const server = await start(await withPort(own));
       let previous: Promise<unknown> = Promise.resolve();
       for (const testCase of transcript.cases) {
         const result = previous.then(async () => {

@@ -23,6 +23,7 @@ export function startTestService(cache: Cache, protocol: ServeProtocol = 'auto')
     processId: 1,
     connectionsMax: 100,
     tcpPort: 0,
+    udpPort: 0,
     threadCount: 1,
     backlog: 1,
     idleTimeoutSeconds: 0,

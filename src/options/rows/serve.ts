@@ -41,6 +41,18 @@ export const SERVE_OPTIONS = {
       read: (text) => text.split(/[,;]/).map((host) => host.trim()),
     },
   },
+  udpPort: {
+    check: kinds.integer({ without: 0, min: -1, max: 65_535 }),
+    default: '0',
+    doc: 'UDP at the addresses of TCP; -1: any free port, 0: [none](protocol.md#udp)',
+    flag: {
+      names: '-U, --udp-port <num>',
+      default: '0',
+      doc: '[UDP](protocol.md#udp) port, at the addresses of TCP; -1: any free one, 0: none',
+      read: (text) => (text === '-1' ? -1 : digits(text)),
+      expected: 'a port, -1 for any that is free, or 0 for none',
+    },
+  },
   path: {
     check: kinds.socketPath,
     default: 'none',

@@ -50,6 +50,11 @@ export interface ServeOptions {
    * `proto[binary]:` serve one protocol there. Default: loopback only, `127.0.0.1` and, if the machine has it, `::1`.
    */
   host?: string | readonly string[];
+  /**
+   * UDP port, at the addresses of TCP. Default 0: none; -1: any free one. Not beside `tls`, and no client is asked for
+   * anything there.
+   */
+  udpPort?: number;
   /** Path of a unix socket to listen on. Turns TCP off unless `port` or `host` is given too. */
   path?: string;
   /** Permissions of the unix socket. Default 0o700. */
