@@ -14,6 +14,13 @@ bool IsUnreserved(char c) {
          c == '_' || c == '~';
 }
 
+// -1: none.
+int HexDigit(char c) {
+  if (c >= '0' && c <= '9') return c - '0';
+  const char small = static_cast<char>(c | 0x20);
+  return small >= 'a' && small <= 'f' ? small - 'a' + 10 : -1;
+}
+
 }  // namespace
 
 char* WriteEncoded(std::string_view key, char* to) {
@@ -29,6 +36,23 @@ char* WriteEncoded(std::string_view key, char* to) {
     *to++ = kDigits[byte & 15];
   }
   return to;
+}
+
+bool ReadEncoded(std::string_view word, char* to, size_t* bytes) {
+  const char* const begin = to;
+  for (size_t i = 0; i < word.size(); i++) {
+    if (word[i] != '%') {
+      *to++ = word[i];
+      continue;
+    }
+    const int high = i + 2 < word.size() ? HexDigit(word[i + 1]) : -1;
+    const int low = i + 2 < word.size() ? HexDigit(word[i + 2]) : -1;
+    if (high < 0 || low < 0) return false;
+    *to++ = static_cast<char>(high << 4 | low);
+    i += 2;
+  }
+  *bytes = static_cast<size_t>(to - begin);
+  return true;
 }
 
 KeyDisplay::KeyDisplay(bool hides) : hides_(hides) {

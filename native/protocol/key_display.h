@@ -23,6 +23,9 @@ inline constexpr size_t kHiddenKeyBytes = 16;
 // Writes the key as in a URI: every byte except letters, digits and -._~ is %XX. Returns the end; up to three bytes for
 // each byte of the key.
 char* WriteEncoded(std::string_view key, char* to);
+// The other way: what an encoded word means, to `to`, which has room for the word. False: a % without two hexadecimal
+// digits.
+[[nodiscard]] bool ReadEncoded(std::string_view word, char* to, size_t* bytes);
 
 class KeyDisplay {
  public:

@@ -67,14 +67,17 @@ enum class Reply : uint8_t {
   kNotResident,
   kTooManyLoads,
   kLoadFailed,
+  kScanNotAllowed,
+  kPrefixNotAllowed,
+  kBadCursor,
   kNoTickets,
   kTicketTaken,
   kHoldsForLog,
 };
 
-// In the order of Reply. The texts are memcached 1.6.45's, except the last eleven, which memcached does not
+// In the order of Reply. The texts are memcached 1.6.45's, except the last fourteen, which memcached does not
 // have: two for a log that takes no records, three for a backend that does not get a change, three for a value that is
-// elsewhere, and three for test commands only.
+// elsewhere, three for scan, and three for test commands only.
 inline constexpr std::string_view kReplyText[] = {
     "STORED\r\n",
     "NOT_STORED\r\n",
@@ -135,6 +138,9 @@ inline constexpr std::string_view kReplyText[] = {
     "SERVER_ERROR the value is not in memory\r\n",
     "SERVER_ERROR too many values are being loaded\r\n",
     "SERVER_ERROR the value could not be loaded\r\n",
+    "CLIENT_ERROR scan not allowed\r\n",
+    "CLIENT_ERROR scan with a prefix not allowed\r\n",
+    "CLIENT_ERROR bad cursor\r\n",
     "SERVER_ERROR too many requests are parked\r\n",
     "SERVER_ERROR that ticket is taken\r\n",
     "SERVER_ERROR this listener waits for the log\r\n",

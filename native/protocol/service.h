@@ -31,6 +31,7 @@
 #include "protocol/limits.h"
 #include "protocol/pinned_values.h"
 #include "protocol/request_observer.h"
+#include "protocol/scan_cursor.h"
 #include "protocol/test_loads.h"
 #include "protocol/watch_hub.h"
 #include "store/commit_marks.h"
@@ -193,6 +194,7 @@ class Service {
   const KeyDisplay& keys() const { return keys_; }
   // What its requests are like.
   RequestSamples* samples() { return &samples_; }
+  const ScanCursors& scan_cursors() const { return scan_cursors_; }
   // A client has asked the owner to end the server: woken, the owner takes what was asked for, once.
   enum class Shutdown : uint8_t { kNone, kPlain, kGraceful };
   void AskShutdown(Shutdown how) {
@@ -242,6 +244,7 @@ class Service {
   const KeyDisplay keys_{options_.hide_keys};
   const TickClock tick_clock_;
   RequestSamples samples_;
+  const ScanCursors scan_cursors_;
   std::atomic<uint32_t> verbosity_{0};
   std::atomic<bool> is_accepting_{true};
   std::atomic<Shutdown> shutdown_{Shutdown::kNone};

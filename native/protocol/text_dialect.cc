@@ -190,6 +190,8 @@ Why TextDialect::RunWords(const TextRequest& line) {
       return RunFlushAll(line);
     case Command::kLruCrawler:
       return RunCrawler(line);
+    case Command::kScan:
+      return RunScan(words);
     case Command::kRefreshCerts:
       return RunRefresh(LastWord(words) == "noreply");
     case Command::kWatch:

@@ -2,7 +2,7 @@
 //
 //   text_dialect.cc   lines, and commands of one line
 //   text_keys.cc      get-type commands
-//   text_dump.cc      lists of all entries
+//   text_dump.cc      lists of entries
 //   text_watch.cc     watch
 //
 // Commands with a data block go through storage.h, and so do those of the meta protocol, whose lines are found here and
@@ -96,6 +96,11 @@ class TextDialect final : public Dialect, private StorageReplies {
   void BeginDump();
   Why ContinueDump();
   void AppendDumped(std::string_view key);
+  Why RunScan(std::string_view words);
+  using LineWriter = void(std::string_view key, const KeyDisplay& keys, const Outcome& outcome, const Now& now,
+                          ByteBuffer* out);
+  // Appends the line of an entry that was looked up just now. False: it has none.
+  bool AppendLine(std::string_view key, const Outcome& outcome, LineWriter* write);
 
   // ---- text_watch.cc ----
 

@@ -101,7 +101,7 @@ struct TextDialect::Dump {
   Store* store;
   Cursor cursor = {};
   // Writes the line of an entry, or none. Null: the entries are counted by size.
-  decltype(&AppendMetaLine) append = nullptr;
+  LineWriter* append = nullptr;
   Reply end = Reply::kEnd;
   // Entries by the upper end of their step. Their number is bounded by memory: n steps need entries of 16 n^2 bytes.
   std::map<uint64_t, uint64_t> counts = {};
@@ -212,15 +212,77 @@ void TextDialect::AppendDumped(std::string_view key) {
     dump_->counts[(bytes + kSizeStepBytes - 1) / kSizeStepBytes * kSizeStepBytes]++;
     return;
   }
+  if (AppendLine(key, outcome, dump_->append)) dump_->left--;
+}
+
+bool TextDialect::AppendLine(std::string_view key, const Outcome& outcome, LineWriter* write) {
   ByteBuffer* to = gate_->sink();
   const size_t begin = to->size();
-  dump_->append(key, service_->keys(), outcome, *now_, to);
-  if (to->size() == begin) return;
+  write(key, service_->keys(), outcome, *now_, to);
+  if (to->size() == begin) return false;
   Request request;
   request.key = key;
+  if (gate_->Settle(begin, request, outcome) != ReplyGate::Slot::kRefused) return true;
   // The log will not have it: the client must not see it.
-  if (gate_->Settle(begin, request, outcome) == ReplyGate::Slot::kRefused) return to->Truncate(begin);
-  dump_->left--;
+  to->Truncate(begin);
+  return false;
+}
+
+// scan CURSOR [count [prefix]]
+Why TextDialect::RunScan(std::string_view words) {
+  if (gate_->IsFull()) return Why::kFull;
+  const std::string_view cursor = NextWord(&words);
+  const std::string_view count_word = NextWord(&words);
+  const std::string_view prefix_word = NextWord(&words);
+  uint32_t left = kScanKeysDefault;
+  KeyPlace place;
+  char prefix[kLineBytesMax];
+  size_t prefix_bytes = 0;
+  Reply error = Reply::kOk;
+  if (service_->options().disable_dumping) {
+    error = Reply::kScanNotAllowed;
+  } else if ((!count_word.empty() && (!ParseUint32(count_word, &left) || left == 0)) || !NextWord(&words).empty() ||
+             prefix_word.size() > sizeof prefix || !ReadEncoded(prefix_word, prefix, &prefix_bytes)) {
+    error = Reply::kBadFormat;
+  } else if (service_->keys().hides() && prefix_bytes != 0) {
+    // A client could ask whether a key is there that it has guessed, a letter at a time.
+    error = Reply::kPrefixNotAllowed;
+  } else if (!service_->scan_cursors().Read(cursor, store_->shard_count(), &place)) {
+    error = Reply::kBadCursor;
+  }
+  if (error != Reply::kOk) {
+    Append(error);
+    return Why::kDone;
+  }
+  left = std::min(left, kScanKeysMax);
+  const auto keys = std::make_unique_for_overwrite<char[]>(kKeyBytesMax);
+  bool done = false;
+  for (uint32_t work = 0; !done && left != 0 && work < kScanWorkMax && !gate_->IsFull();) {
+    KeyListStep step;
+    step.prefix = {prefix, prefix_bytes};
+    step.count = std::min<size_t>(left, kStepEntriesMax);
+    step.scratch = {keys.get(), kKeyBytesMax, 0};
+    done = store_->ListKeys(*now_, &place, &step);
+    work += step.work;
+    const char* key = keys.get();
+    for (size_t i = 0; i < step.emitted; key += step.key_bytes[i++]) {
+      const std::string_view found{key, step.key_bytes[i]};
+      const Outcome outcome = PeekOnly(found, *now_, store_);
+      if (outcome.status == Status::kFound && AppendLine(found, outcome, &AppendMetaLine)) left--;
+    }
+    // So that a pipeline of scans takes turns with other clients.
+    for (uint32_t visits = step.work / kListEntryWork; visits != 0; visits--) gate_->CountRequest();
+  }
+  if (done) {
+    Append(Reply::kEnd);
+    return Why::kDone;
+  }
+  char word[kScanCursorBytes];
+  service_->scan_cursors().Write(place, word);
+  gate_->sink()->Append("CURSOR ");
+  gate_->sink()->Append({word, sizeof word});
+  gate_->sink()->Append("\r\n");
+  return Why::kDone;
 }
 
 }  // namespace cairn

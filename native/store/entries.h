@@ -20,6 +20,7 @@
 #include "store/entry_memory.h"
 #include "store/fill_watch.h"
 #include "store/hash_table.h"
+#include "store/key_list.h"
 #include "store/lru_list.h"
 #include "store/population.h"
 #include "store/presence.h"
@@ -214,6 +215,9 @@ class Entries final : private EntryHasher {
   uint8_t emitted_bits() const { return walks_.emitted_bits(); }
   bool CleanAbandonedWalks() { return !walks_.any_open() || walks_.CleanAbandoned(); }
 
+  // One step of a list of keys from *offset on, which it moves; true: behind the last. key_list.cc.
+  bool ListKeys(const Now& now, uint64_t* offset, KeyListStep* step) const;
+
   // ---- of the arena's mover ----
 
   // An entry that is in the list has moved.
@@ -235,6 +239,9 @@ class Entries final : private EntryHasher {
 
   EntryHeader* At(Ref ref) const { return reinterpret_cast<EntryHeader*>(base_ + uint64_t{ref} * kGranuleBytes); }
   uint64_t HashOfEntry(Ref ref) override { return HashOf(memory_->KeyOf(At(ref))); }
+  bool IsListed(const EntryHeader* entry, const Now& now) const;
+  // False: no room.
+  bool EmitKey(Ref ref, KeyListStep* step) const;
   // A look-up has found an entry that is no live one with a value: a stub, a dead, expired or negative entry.
   [[gnu::noinline]] Found MeetUnusual(Ref ref, Reason reason, uint64_t hash, const Now& now);
   // Of a stub, or of an owed entry that is dead or has expired.

@@ -164,6 +164,25 @@ class HashTable {
     return index < bucket_count() ? index : low & ((uint32_t{1} << state_->level) - 1);
   }
 
+  // ---- the order of the table: see key_list.h ----
+
+  // The bits of the hash in reverse.
+  static uint64_t OrderOf(uint64_t hash) {
+    hash = (hash >> 1 & 0x5555555555555555) | (hash & 0x5555555555555555) << 1;
+    hash = (hash >> 2 & 0x3333333333333333) | (hash & 0x3333333333333333) << 2;
+    hash = (hash >> 4 & 0x0f0f0f0f0f0f0f0f) | (hash & 0x0f0f0f0f0f0f0f0f) << 4;
+    return __builtin_bswap64(hash);
+  }
+  // The chain in whose range `offset` is, and the last of that range.
+  const Bucket* ChainAt(uint64_t offset, uint64_t* last) const {
+    const uint32_t index = IndexOf(OrderOf(offset));
+    // The bits of a hash that lead to this chain: of a chain that was split, one more.
+    const uint32_t level_bit = uint32_t{1} << state_->level;
+    const bool was_split = (index & (level_bit - 1)) < state_->split;
+    *last = offset | ~uint64_t{0} >> (state_->level + (was_split ? 1 : 0));
+    return At(index);
+  }
+
  private:
   void SplitOne();
   void MergeOne();

@@ -29,6 +29,7 @@
 #include "store/debts.h"
 #include "store/fill_watch.h"
 #include "store/growth.h"
+#include "store/key_list.h"
 #include "store/record.h"
 #include "store/recorder.h"
 #include "store/refusal.h"
@@ -224,6 +225,9 @@ class Store {
   size_t StepCursor(Cursor* cursor, const Now& now, Emits emits, WalkedEntry* entries, size_t count, Scratch* scratch,
                     bool* done, size_t* bytes_needed);
   void CloseCursor(Cursor* cursor);
+  // One step of a list of keys from *place on, which it moves; true: behind the last key. See key_list.h; the keys are
+  // those of walks.
+  bool ListKeys(const Now& now, KeyPlace* place, KeyListStep* step);
 
   // Applies a record read from a log (if its version is higher than the key's), from a dump or from a primary. kLogFull
   // for one that is owed and is read back: memory has no room for its stub, because there are too many keys that the

@@ -191,11 +191,11 @@ export const SERVE_OPTIONS = {
   disableDumping: {
     check: kinds.yesOrNo(false),
     default: 'false',
-    doc: 'refuses `lru_crawler metadump`, `lru_crawler mgdump` and `stats cachedump`, so that no client can list the keys of others',
+    doc: 'refuses `scan`, `lru_crawler metadump`, `lru_crawler mgdump` and `stats cachedump`, so that no client can list the keys of others',
     flag: {
       names: '-X, --disable-dumping',
       default: '',
-      doc: 'refuses `lru_crawler metadump`, `lru_crawler mgdump` and `stats cachedump`, which list keys',
+      doc: 'refuses `scan`, `lru_crawler metadump`, `lru_crawler mgdump` and `stats cachedump`, which list keys',
     },
   },
   disableWatch: {
@@ -207,11 +207,11 @@ export const SERVE_OPTIONS = {
   hideKeys: {
     check: kinds.yesOrNo(false),
     default: 'false',
-    doc: '`watch`, `stats topkeys`, `lru_crawler metadump`, `mgdump` and `stats cachedump` show a [keyed hash](protocol.md#hidden-keys) in the place of each key',
+    doc: '`watch`, `scan`, `stats topkeys`, `lru_crawler metadump`, `mgdump` and `stats cachedump` show a [keyed hash](protocol.md#hidden-keys) in the place of each key',
     flag: {
       names: '--hide-keys',
       default: '',
-      doc: '`watch`, `stats topkeys`, `lru_crawler metadump`, `mgdump` and `stats cachedump` show a keyed hash in the place of each key',
+      doc: '`watch`, `scan`, `stats topkeys`, `lru_crawler metadump`, `mgdump` and `stats cachedump` show a keyed hash in the place of each key',
     },
   },
   trackSizes: {

@@ -106,13 +106,16 @@ export interface ServeOptions {
   testCommands?: boolean;
   /** Refuses `flush_all`, so that no client can clear the cache. Default false. */
   disableFlushAll?: boolean;
-  /** Refuses `lru_crawler metadump`, `lru_crawler mgdump` and `stats cachedump`, which list the keys. Default false. */
+  /**
+   * Refuses `scan`, `lru_crawler metadump`, `lru_crawler mgdump` and `stats cachedump`, which list the keys.
+   * Default false.
+   */
   disableDumping?: boolean;
   /** Refuses `watch`, which shows what clients ask for, and their keys. Default false. */
   disableWatch?: boolean;
   /**
-   * `watch`, `stats topkeys`, `lru_crawler metadump`, `mgdump` and `stats cachedump` show a keyed hash in the place of
-   * each key, the same for the same key until the server ends. Default false.
+   * `watch`, `scan`, `stats topkeys`, `lru_crawler metadump`, `mgdump` and `stats cachedump` show a keyed hash in the
+   * place of each key, the same for the same key until the server ends. Default false.
    */
   hideKeys?: boolean;
   /** Has `stats sizes` count the entries by their sizes. Default false. */
