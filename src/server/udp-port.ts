@@ -173,7 +173,9 @@ export class UdpPort {
     const next = result & NEXT_MASK;
     if (next === Next.close) {
       this.#finish(exchange);
-    } else if (next === Next.wait) {
+    } else if (next === Next.flush || next === Next.yield) {
+      setImmediate(() => this.#proceed(exchange));
+    } else {
       if ((result & FLAG_SLOWED) !== 0 && exchange.slowed === undefined) {
         exchange.slowed = setTimeout(() => {
           exchange.slowed = undefined;
@@ -181,8 +183,6 @@ export class UdpPort {
         }, sessions.continueIn(exchange.session));
       }
       exchange.patience ??= setTimeout(() => this.#end(exchange), this.#patienceMs);
-    } else {
-      setImmediate(() => this.#proceed(exchange));
     }
   }
 
