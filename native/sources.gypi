@@ -71,6 +71,7 @@
       "native/protocol/meta_commands.cc",
       "native/protocol/meta_compose.cc",
       "native/protocol/meta_parse.cc",
+      "native/protocol/prefix_stats.cc",
       "native/protocol/reply_gate.cc",
       "native/protocol/request_observer.cc",
       "native/protocol/scan_cursor.cc",

@@ -158,6 +158,10 @@ napi_value StartService(napi_env env, napi_callback_info info) {
   options.disable_dumping = NumberField(env, given, "disableDumping") != 0;
   options.disable_watch = NumberField(env, given, "disableWatch") != 0;
   options.hide_keys = NumberField(env, given, "hideKeys") != 0;
+  if (const std::string delimiter = TextField(env, given, "prefixDelimiter"); !delimiter.empty()) {
+    options.prefix_delimiter = delimiter[0];
+    options.counts_prefixes = true;
+  }
   options.track_sizes = NumberField(env, given, "trackSizes") != 0;
   options.enable_shutdown = NumberField(env, given, "enableShutdown") != 0;
   options.process_id = NumberField(env, given, "processId");

@@ -23,10 +23,7 @@ class StatPackets final : public StatSink {
   ByteBuffer* const out_;
 };
 
-// `stats detail` counts requests by the prefix of their keys, which is never done here: the list is empty.
-bool IsDetail(std::string_view topic) {
-  return topic == "detail" || topic == "detail on" || topic == "detail off" || topic == "detail dump";
-}
+constexpr std::string_view kDetail = "detail ";
 
 }  // namespace
 
@@ -132,6 +129,7 @@ Why BinaryDialect::RunKeyed(const BinaryRequest& packet) {
     return ParkOrRefuse(packet.id, request.key, outcome.status);
   AppendOutcome(packet.id, request, outcome);
   bench_->observer()->Observe(request, 0);
+  if (request.verb == Verb::kDelete) service_->prefixes()->Count(request.key, PrefixStats::Event::kDelete);
   return Why::kDone;
 }
 
@@ -155,10 +153,26 @@ Why BinaryDialect::RunFlush(const BinaryRequest& packet) {
 }
 
 void BinaryDialect::RunStats(const BinaryRequest& packet) {
+  if (packet.key.starts_with(kDetail)) return RunDetail(packet);
   StatPackets packets(packet.id, gate_->sink());
-  if (!IsDetail(packet.key) &&
-      AppendStats(packet.key, service_, gate_->ack(), *now_, &packets) == StatsAnswer::kUnknown) {
+  // Without a word it does nothing.
+  if (packet.key != "detail" &&
+      AppendStats(packet.key, service_, gate_->ack(), *now_, &packets) == StatsAnswer::kUnknown)
     return Fail(packet.id, kNotFoundError);
+  AppendResponse({.id = packet.id}, gate_->sink());
+}
+
+// The list is one statistic, with the lines of the text protocol as its value.
+void BinaryDialect::RunDetail(const BinaryRequest& packet) {
+  const DetailWord asked = DetailWordOf(packet.key.substr(kDetail.size()));
+  if (asked == DetailWord::kUnknown) return Fail(packet.id, kNotFoundError);
+  if (service_->options().disable_dumping) return Fail(packet.id, kNotAllowedError);
+  if (asked == DetailWord::kDump) {
+    ByteBuffer lines;
+    service_->prefixes()->AppendAll(&lines);
+    AppendResponse({.id = packet.id, .key = "detailed", .value = lines.view()}, gate_->sink());
+  } else {
+    service_->prefixes()->Turn(asked == DetailWord::kOn);
   }
   AppendResponse({.id = packet.id}, gate_->sink());
 }

@@ -46,6 +46,7 @@ class BinaryDialect final : public Dialect {
   Why RunKeyed(const BinaryRequest& packet);
   Why RunFlush(const BinaryRequest& packet);
   void RunStats(const BinaryRequest& packet);
+  void RunDetail(const BinaryRequest& packet);
 
   // ---- binary_keys.cc ----
 

@@ -92,6 +92,7 @@ Progress BinaryDialect::StoreInPacket(const BinaryRequest& packet, Request* requ
   CountStorage(outcome);
   AppendOutcome(packet.id, *request, outcome);
   bench_->observer()->Observe(*request, packet.value_bytes);
+  service_->prefixes()->Count(packet.key, PrefixStats::Event::kSet);
   return {next, Why::kDone};
 }
 
@@ -106,6 +107,7 @@ Progress BinaryDialect::RefuseTooLarge(const BinaryRequest& packet, const char* 
     return Swallow(packet, Refusal(), value);
   }
   bench_->counters()->Add(Counter::kTooLarge, 1);
+  service_->prefixes()->Count(packet.key, PrefixStats::Event::kSet);
   TellRefused(bench_, gate_->client(), StoreRequest(packet), Status::kTooLarge, *now_, before);
   return Swallow(packet, kTooLargeError, value);
 }
@@ -122,6 +124,7 @@ Progress BinaryDialect::BeginLarge(const BinaryRequest& packet, Request request,
   large->tag = TagOf(packet.id);
   const EntryBefore before = LookIfHeard(bench_, request.key, *now_);
   const Status status = store_->Reserve(request, packet.value_bytes, *now_, &large->body);
+  if (status != Status::kLogFull) service_->prefixes()->Count(packet.key, PrefixStats::Event::kSet);
   if (status == Status::kStored) {
     stream_->Receive(std::move(large));
     return {value, Why::kDone};

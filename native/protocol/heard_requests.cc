@@ -71,6 +71,12 @@ void TellFetch(Workbench* bench, uint64_t client, std::string_view key, const No
   bench->events()->Append(event, key);
 }
 
+void HearKey(Workbench* bench, uint64_t client, const Request& request, const Now& now, const Outcome& outcome) {
+  const bool is_hit = outcome.status == Status::kFound;
+  bench->service()->prefixes()->Count(request.key, is_hit ? PrefixStats::Event::kHit : PrefixStats::Event::kMiss);
+  TellFetch(bench, client, request.key, now, outcome.status, outcome.value_bytes);
+}
+
 void TellChange(Workbench* bench, uint64_t client, const Request& request, uint64_t value_bytes, const Now& now,
                 const EntryBefore& before, const Outcome& outcome) {
   if (outcome.status >= Status::kLogFull) return;

@@ -32,6 +32,8 @@ inline EntryBefore LookIfHeard(Workbench* bench, std::string_view key, const Now
 // The event of a fetch. `status`: kFound, or else it was a miss.
 void TellFetch(Workbench* bench, uint64_t client, std::string_view key, const Now& now, Status status,
                uint32_t value_bytes);
+// The event of a key that was read, with its count by prefix.
+void HearKey(Workbench* bench, uint64_t client, const Request& request, const Now& now, const Outcome& outcome);
 // The events of a request that has this outcome; those of a storage command with `value_bytes` bytes. Nothing if it has
 // not been executed.
 void TellChange(Workbench* bench, uint64_t client, const Request& request, uint64_t value_bytes, const Now& now,

@@ -73,6 +73,7 @@ size_t Service::ConnectionCount() {
 void Service::ResetStats() {
   store_->ResetStats();
   samples_.Clear();
+  prefixes_.Clear();
   OsLockGuard guard(&lock_);
   baseline_ = Sum();
 }

@@ -30,6 +30,7 @@
 #include "protocol/key_group.h"
 #include "protocol/limits.h"
 #include "protocol/pinned_values.h"
+#include "protocol/prefix_stats.h"
 #include "protocol/request_observer.h"
 #include "protocol/scan_cursor.h"
 #include "protocol/test_loads.h"
@@ -76,6 +77,9 @@ class Service {
     bool disable_watch = false;
     // Keys of lists and event lines are hidden; see KeyDisplay.
     bool hide_keys = false;
+    // -D: requests are counted by the prefix of their keys from the start; see PrefixStats.
+    char prefix_delimiter = ':';
+    bool counts_prefixes = false;
     // -o track_sizes: `stats sizes` counts the entries.
     bool track_sizes = false;
     // -A: clients can end the server, with `shutdown`.
@@ -192,6 +196,8 @@ class Service {
   // The clients that watch.
   WatchHub* watch_hub() { return &watch_hub_; }
   const KeyDisplay& keys() const { return keys_; }
+  // Its requests by the prefixes of their keys.
+  PrefixStats* prefixes() { return &prefixes_; }
   // What its requests are like.
   RequestSamples* samples() { return &samples_; }
   const ScanCursors& scan_cursors() const { return scan_cursors_; }
@@ -242,6 +248,7 @@ class Service {
 
   Counters own_counters_;  // AddShared() only
   const KeyDisplay keys_{options_.hide_keys};
+  PrefixStats prefixes_{options_.prefix_delimiter, options_.counts_prefixes, &keys_};
   const TickClock tick_clock_;
   RequestSamples samples_;
   const ScanCursors scan_cursors_;

@@ -186,7 +186,9 @@ void AppendSettings(Service* service, StatSink* out) {
   AppendAll({{"umask", "700"}, {"shutdown_command", options.enable_shutdown ? "yes" : "no"}, {"growth_factor", "1.09"}},
             out);
   AppendAll({{"chunk_size", kGranuleBytes}, {"num_threads", options.thread_count}, {"num_threads_per_udp", 0}}, out);
-  AppendAll({{"stat_key_prefix", ":"}, {"detail_enabled", "no"}}, out);
+  const char delimiter = service->prefixes()->delimiter();
+  AppendAll({{"stat_key_prefix", {&delimiter, 1}}, {"detail_enabled", service->prefixes()->is_on() ? "yes" : "no"}},
+            out);
   out->Add("reqs_per_event", kGroupKeysMax);
   out->Add("cas_enabled", "yes");
   out->Add("tcp_backlog", options.backlog);

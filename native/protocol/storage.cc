@@ -70,6 +70,7 @@ Progress Storage::StoreInLine(const StorageLine& line, const char* at, const cha
   const char* after = block + BlockBytes(line);
   if (std::memcmp(after - kLineEnd.size(), kLineEnd.data(), kLineEnd.size()) != 0) {
     Append(Reply::kBadChunk, line.no_reply);
+    CountPrefix(line.request);
     return {after, Why::kDone};
   }
   Request request = line.request;
@@ -94,6 +95,7 @@ Progress Storage::StoreInLine(const StorageLine& line, const char* at, const cha
   CountStorage(outcome);
   replies_->AppendOutcome(request, outcome, line.no_reply);
   bench_->observer()->Observe(request, line.body_bytes);
+  CountPrefix(request);
   return {after, Why::kDone};
 }
 
@@ -110,6 +112,7 @@ Progress Storage::BeginLarge(const StorageLine& line, const char* at, const char
   large->no_reply = line.no_reply;
   const EntryBefore before = LookIfHeard(bench_, request.key, *now_);
   const Status status = store_->Reserve(request, line.body_bytes, *now_, &large->body);
+  if (status != Status::kLogFull) CountPrefix(request);
   if (status == Status::kStored) {
     stream_->Receive(std::move(large));
     return {block, Why::kDone};
@@ -132,6 +135,7 @@ Progress Storage::RefuseTooLarge(const StorageLine& line, const char* at, const 
     return Swallow(BlockBytes(line), gate_->CountRefusal(), line.no_reply, block);
   }
   bench_->counters()->Add(Counter::kTooLarge, 1);
+  CountPrefix(line.request);
   TellRefused(bench_, gate_->client(), line.request, Status::kTooLarge, *now_, before);
   return Swallow(BlockBytes(line), Reply::kTooLarge, line.no_reply, block);
 }

@@ -71,6 +71,10 @@ class Storage {
   // Replies when the block has been discarded.
   Progress Swallow(uint64_t bytes, Reply reply, bool no_reply, const char* block);
   void CountStorage(const Outcome& outcome);
+  // By its prefix. The meta commands are not counted.
+  void CountPrefix(const Request& request) {
+    if (request.meta == nullptr) service_->prefixes()->Count(request.key, PrefixStats::Event::kSet);
+  }
   void Append(Reply reply, bool no_reply) {
     if (!no_reply) gate_->sink()->Append(TextOf(reply));
   }

@@ -158,6 +158,7 @@ Why TextDialect::RunKeyed(const TextRequest& line) {
     return ParkOrRefuse(line.key, outcome.status, line.no_reply);
   AppendOutcome(request, outcome, line.no_reply);
   bench_->observer()->Observe(request, 0);
+  if (request.verb == Verb::kDelete) service_->prefixes()->Count(request.key, PrefixStats::Event::kDelete);
   return Why::kDone;
 }
 
@@ -204,6 +205,7 @@ Why TextDialect::RunWords(const TextRequest& line) {
     case Command::kStats: {
       const std::string_view topic = NextWord(&words);
       if (topic == "cachedump") return RunCacheDump(words);
+      if (topic == "detail") return RunDetail(NextWord(&words));
       if (topic == "sizes" && service_->options().track_sizes) return RunSizes();
       StatLines lines(gate_->sink());
       Append(EndOf(AppendStats(topic, service_, gate_->ack(), *now_, &lines)));
@@ -241,6 +243,29 @@ Why TextDialect::RunFlushAll(const TextRequest& line) {
   Append(Reply::kOk);
   // Each shard has a record of it with this version, and one of them in the log makes the clear whole.
   if (version != 0 && gate_->marks_are_active()) gate_->Settle(begin, 0, version, /*may_refuse=*/false);
+  return Why::kDone;
+}
+
+// stats detail on|off|dump
+Why TextDialect::RunDetail(std::string_view word) {
+  if (service_->options().disable_dumping) {
+    Append(Reply::kDetailNotAllowed);
+    return Why::kDone;
+  }
+  const DetailWord asked = DetailWordOf(word);
+  switch (asked) {
+    case DetailWord::kOn:
+    case DetailWord::kOff:
+      service_->prefixes()->Turn(asked == DetailWord::kOn);
+      Append(Reply::kOk);
+      break;
+    case DetailWord::kDump:
+      service_->prefixes()->AppendAll(gate_->sink());
+      break;
+    case DetailWord::kUnknown:
+      Append(Reply::kDetailUsage);
+      break;
+  }
   return Why::kDone;
 }
 

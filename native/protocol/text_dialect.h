@@ -51,6 +51,7 @@ class TextDialect final : public Dialect, private StorageReplies {
   Why RunWords(const TextRequest& line);
   Why RunFlushAll(const TextRequest& line);
   Why RunRefresh(bool no_reply);
+  Why RunDetail(std::string_view word);
 
   // ---- text_keys.cc ----
 

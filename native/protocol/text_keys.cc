@@ -88,7 +88,7 @@ Progress TextDialect::FlushGroup(Progress done) {
   const size_t count = group_->LookUp(*now_, store_);
   const Request* requests = group_->requests;
   Outcome* outcomes = group_->outcomes;
-  const bool is_heard = bench_->events()->hears(kFetchers);
+  const bool is_heard = bench_->events()->hears(kFetchers) || service_->prefixes()->is_on();
   for (size_t i = 0; i < count; i++) {
     // The rest of a group is asked for again when replies have left. That is safe: a read has no effect, and setting an
     // expiry twice is setting it once. Only a request by itself is ever pinned.
@@ -126,7 +126,7 @@ Progress TextDialect::FlushGroup(Progress done) {
     if (key.is_last) keys_refused_ = false;
     gate_->CountRequest();
     if (is_heard) [[unlikely]]
-      TellFetch(bench_, gate_->client(), requests[i].key, *now_, outcomes[i].status, outcomes[i].value_bytes);
+      HearKey(bench_, gate_->client(), requests[i], *now_, outcomes[i]);
     if (requests[i].verb == Verb::kGetAndTouch) bench_->CountGat(outcomes[i].status);
     if (bench_->observer()->IsDue()) [[unlikely]]
       Sample(i);

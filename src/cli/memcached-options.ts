@@ -30,7 +30,6 @@ const TAKEN: readonly Flag[] = [
 const REFUSED: readonly Flag[] = [
   { names: '-M, --disable-evictions', doc: 'errors in place of evictions' },
   { names: '-C, --disable-cas', doc: 'entries without a cas number' },
-  { names: '-D, --prefix-delimiter <char>', doc: 'statistics by prefix' },
   { names: '-e, --memory-file <file>', doc: 'a warm restart (--data DIR is kept)' },
 ];
 

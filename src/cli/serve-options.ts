@@ -64,6 +64,7 @@ const flags: readonly Flagged[] = [
     'disableDumping',
     'disableWatch',
     'hideKeys',
+    'prefixDelimiter',
     'enableShutdown',
     'idleTimeout',
     'verbosity',

@@ -48,6 +48,14 @@ export function text(what: string): Check<string> {
   };
 }
 
+/** One byte; without any, none. */
+export const character: Check<string> = (given, name) => {
+  if (given === undefined) return '';
+  if (typeof given !== 'string') throw wrongType(name, 'a character', given);
+  if (!/^[!-~]$/.test(given)) throw outOfRange(name, 'one visible character of ASCII', given);
+  return given;
+};
+
 /** Milliseconds. */
 export function duration(without: number): Check<number> {
   return (given, name) => parseDuration(name, given, without);

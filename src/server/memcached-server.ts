@@ -227,6 +227,7 @@ export class MemcachedServer extends EventEmitter<MemcachedServerEvents> {
       disableWatch: Number(settings.disableWatch),
       hideKeys: Number(settings.hideKeys),
       trackSizes: Number(settings.trackSizes),
+      prefixDelimiter: settings.prefixDelimiter,
       enableShutdown: Number(settings.enableShutdown),
       logMetrics: this.#logMetrics.map(wordsOf).join(','),
       processId: process.pid,

@@ -22,6 +22,8 @@ export interface NativeServiceOptions {
   disableWatch: number;
   hideKeys: number;
   trackSizes: number;
+  /** One byte; empty: requests are not counted by prefix until a client asks for it. */
+  prefixDelimiter: string;
   enableShutdown: number;
   /** The names of the log's numbers, separated by commas. */
   logMetrics: string;

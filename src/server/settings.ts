@@ -62,6 +62,7 @@ export interface ServerSettings {
   readonly disableWatch: boolean;
   readonly hideKeys: boolean;
   readonly trackSizes: boolean;
+  readonly prefixDelimiter: string;
   readonly enableShutdown: boolean;
   readonly verbosity: number;
   readonly front: ServeFront;
@@ -88,7 +89,8 @@ export function resolveServeOptions(given: ServeOptions | undefined, cache: Serv
   const login = loginOf(options);
   const listeners = listenersOf(options, ack, cache.highestAck);
   if (login !== undefined) checkLogin(login, given ?? {}, listeners);
-  const { disableFlushAll, disableDumping, disableWatch, hideKeys, trackSizes, enableShutdown } = options;
+  const { disableFlushAll, disableDumping, disableWatch, hideKeys, trackSizes, prefixDelimiter, enableShutdown } =
+    options;
   return {
     listeners,
     udpListeners: udpListenersOf(options, listeners, ack),
@@ -111,6 +113,7 @@ export function resolveServeOptions(given: ServeOptions | undefined, cache: Serv
     disableWatch,
     hideKeys,
     trackSizes,
+    prefixDelimiter,
     enableShutdown,
     verbosity: options.verbosity,
     front,

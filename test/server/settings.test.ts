@@ -100,6 +100,7 @@ describe('options that are wrong are refused by name', () => {
     [{ maxItemSize: '2gb' }, 'Expected maxItemSize to be between 1kb and 1gb, got "2gb"'],
     [{ stallTimeout: 0 }, 'Expected stallTimeout to be between 1 ms and 2147483647 ms, got 0'],
     [{ idleTimeout: '30 days' }, 'Expected idleTimeout to be'],
+    [{ prefixDelimiter: '::' }, 'Expected prefixDelimiter to be one visible character of ASCII, got "::"'],
     [{ protocol: 'meta' }, `Expected protocol to be 'auto' or 'ascii' or 'binary', got "meta"`],
     [{ testCommands: 1 }, 'Expected testCommands to be true or false, got 1'],
     [{ maxConns: 1 }, 'Unknown option "maxConns"'],

@@ -18,6 +18,7 @@ export function startTestService(cache: Cache, protocol: ServeProtocol = 'auto')
     disableWatch: 0,
     hideKeys: 0,
     trackSizes: 0,
+    prefixDelimiter: '',
     enableShutdown: 0,
     logMetrics: '',
     processId: 1,

@@ -207,17 +207,27 @@ export const SERVE_OPTIONS = {
   hideKeys: {
     check: kinds.yesOrNo(false),
     default: 'false',
-    doc: '`watch`, `scan`, `stats topkeys`, `lru_crawler metadump`, `mgdump` and `stats cachedump` show a [keyed hash](protocol.md#hidden-keys) in the place of each key',
+    doc: '`watch`, `scan`, `stats topkeys`, `stats detail`, `lru_crawler metadump`, `mgdump` and `stats cachedump` show a [keyed hash](protocol.md#hidden-keys) in the place of each key',
     flag: {
       names: '--hide-keys',
       default: '',
-      doc: '`watch`, `scan`, `stats topkeys`, `lru_crawler metadump`, `mgdump` and `stats cachedump` show a keyed hash in the place of each key',
+      doc: '`watch`, `scan`, `stats topkeys`, `stats detail`, `lru_crawler metadump`, `mgdump` and `stats cachedump` show a keyed hash in the place of each key',
     },
   },
   trackSizes: {
     check: kinds.yesOrNo(false),
     default: 'false',
     doc: 'has `stats sizes` count the entries by their sizes, when it is asked for',
+  },
+  prefixDelimiter: {
+    check: kinds.character,
+    default: 'none',
+    doc: 'counts requests by the part of their keys before this character, for [`stats detail`](protocol.md#requests-by-prefix)',
+    flag: {
+      names: '-D, --prefix-delimiter <char>',
+      default: ':',
+      doc: 'counts requests by the part of their keys before this character, for `stats detail`, from the start',
+    },
   },
   enableShutdown: {
     check: kinds.yesOrNo(false),

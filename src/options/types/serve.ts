@@ -114,12 +114,17 @@ export interface ServeOptions {
   /** Refuses `watch`, which shows what clients ask for, and their keys. Default false. */
   disableWatch?: boolean;
   /**
-   * `watch`, `scan`, `stats topkeys`, `lru_crawler metadump`, `mgdump` and `stats cachedump` show a keyed hash in the
-   * place of each key, the same for the same key until the server ends. Default false.
+   * `watch`, `scan`, `stats topkeys`, `stats detail`, `lru_crawler metadump`, `mgdump` and `stats cachedump` show a
+   * keyed hash in the place of each key, the same for the same key until the server ends. Default false.
    */
   hideKeys?: boolean;
   /** Has `stats sizes` count the entries by their sizes. Default false. */
   trackSizes?: boolean;
+  /**
+   * Counts requests by the part of their keys before this character, for `stats detail`. Without it, a client can have
+   * the server count them, by `:`.
+   */
+  prefixDelimiter?: string;
   /**
    * Has `shutdown` close the server, as `close()` does, after the event `'shutdown'`. The cache stays open. Default
    * false: clients cannot end the server.
