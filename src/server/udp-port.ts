@@ -151,10 +151,8 @@ export class UdpPort {
     };
     this.#waiting.add(exchange);
     this.#owner.tick?.();
-    const result = sessions.feedSession(exchange.session, message.subarray(FRAME_BYTES), 0);
-    this.#keep(exchange, result);
-    if ((result & NEXT_MASK) === Next.close) this.#finish(exchange);
-    else this.#act(exchange, sessions.endSession(exchange.session, 0));
+    this.#keep(exchange, sessions.feedSession(exchange.session, message.subarray(FRAME_BYTES), 0));
+    this.#act(exchange, sessions.endSession(exchange.session, 0));
   }
 
   #proceed(exchange: Exchange): void {

@@ -702,7 +702,7 @@ export function describeServer(front: ServeFront): void {
     describe('ending', () => {
       test('leaves nothing behind that its thread would look at', async () => {
         const before = lookers.size;
-        const { server, open } = await start({ enableShutdown: true });
+        const { server, open } = await start({ enableShutdown: true, udpPort: -1 });
         await (await open()).ask('mn\r\n');
         expect(lookers.size).toBeGreaterThan(before);
         await server.close();

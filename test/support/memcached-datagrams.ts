@@ -31,8 +31,13 @@ export class MemcachedDatagrams {
   send(requests: string | Buffer): number {
     const requestId = ++this.#requestId;
     const frame = Buffer.from([requestId >> 8, requestId & 255, 0, 0, 0, 1, 0, 0]);
-    this.#socket.send(Buffer.concat([frame, Buffer.from(requests)]));
+    this.sendRaw(Buffer.concat([frame, Buffer.from(requests)]));
     return requestId;
+  }
+
+  /** Sends a datagram that has its frame already. */
+  sendRaw(datagram: Buffer): void {
+    this.#socket.send(datagram);
   }
 
   /** Resolves to all replies to this datagram, when as many have come as their frames say. */
