@@ -2,6 +2,7 @@
 //
 //   binary_dialect.cc   packets, and requests without a value
 //   binary_keys.cc      get-type requests
+//   binary_scope.cc     what packets are about
 //   binary_storage.cc   requests with a value
 //   binary_sasl.cc      logins
 //
@@ -33,6 +34,7 @@ class BinaryDialect final : public Dialect {
   BinaryDialect(Workbench* bench, Stream* stream, ReplyGate* gate, const Now* now);
 
   Progress Run(const char* at, const char* end) override;
+  void Look(const char* at, const char* end, Scope* scope) override;
   // Asked of lines only.
   bool MayGrow(std::string_view) const override { return false; }
   Why FinishBody(LargeBody* large) override;

@@ -4,12 +4,17 @@
 //
 // The bytes are valid during the call only. A dialect keeps only its place in a request with many replies, such as a
 // get of many keys.
+//
+// Stream may execute other requests while one waits for an answer from elsewhere. It asks the dialect what each of them
+// is about (Scope), and restores the dialect's place when it goes on with a request.
 #pragma once
 
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <string>
 #include <string_view>
+#include <vector>
 
 #include "base/limits.h"
 #include "store/request.h"
@@ -25,6 +30,37 @@ enum class Why : uint8_t {
   kParked,    // the request at `at` waits for the log or a load; it is then executed again from its beginning
   kClosing,   // the session ends: nothing behind `at` is executed
   kWatching,  // the client watches from now on: nothing behind `at` is executed
+};
+
+// Where a dialect stopped in a request for many keys.
+struct Place {
+  // How its keys are looked up.
+  struct Asked {
+    Verb verb = Verb::kGet;
+    bool with_cas = false;
+    uint64_t expires_ms = kNeverExpires;
+  };
+  Asked asked;
+  // True: the bytes begin at a key in the middle of the request.
+  bool is_inside = false;
+  // True: the request was refused at an earlier key; its other keys get no reply.
+  bool is_refused = false;
+  // True: loads of the keys in the rest of the request have been begun, and it waits for them.
+  bool has_prefetched = false;
+};
+
+// What a request is about, which decides whether it may be executed before an earlier one.
+struct Scope {
+  enum class Kind : uint8_t {
+    kPart,     // not known: the request is not whole; see Stream::Need()
+    kNothing,  // no entry: it may
+    kKeys,     // `keys`: it may, unless the earlier one has one of them
+    kAll,      // all entries, or a block that cannot be kept: it may not
+  };
+  Kind kind = Kind::kNothing;
+  size_t bytes = 0;  // that the request takes; not of kPart and kAll
+  std::vector<std::string_view> keys;
+  std::string decoded;  // the key, if it is in no bytes
 };
 
 struct Progress {
@@ -52,6 +88,11 @@ class Dialect {
   // or discard. kDone: up to such a block, or to the end.
   virtual Progress Run(const char* at, const char* end) = 0;
 
+  // What the request at `at`, or the rest of it, is about. It is not executed.
+  virtual void Look(const char* at, const char* end, Scope* scope) = 0;
+  // Its place in the request at hand.
+  Place* place() { return &place_; }
+
   // Whether an unfinished request with these bytes may grow further; if not, the session ends. Asked only for requests
   // of unknown length.
   virtual bool MayGrow(std::string_view unfinished) const = 0;
@@ -63,6 +104,9 @@ class Dialect {
   virtual void LoseBody(const LargeBody& large, uint64_t left_bytes) = 0;
   // All bytes of Stream::Swallow() have come: replies.
   virtual void FinishSwallow() = 0;
+
+ protected:
+  Place place_;
 };
 
 }  // namespace cairn

@@ -19,6 +19,21 @@ void HeldReplies::HoldForBackend(uint32_t shard, std::string_view key, uint64_t 
       {begin, version, shard, std::make_unique<Change>(Change{bytes_.size(), is_whole, tag, std::string(key)})});
 }
 
+void HeldReplies::Follow(HeldReplies* more, ByteBuffer* out) {
+  const std::string_view bytes = more->bytes_.view();
+  const size_t free_bytes = !empty() ? 0 : more->empty() ? bytes.size() : more->marks_[more->next_].begin;
+  out->Append(bytes.substr(0, free_bytes));
+  const size_t shift = bytes_.size() - free_bytes;  // may be below 0: the sums are not
+  bytes_.Append(bytes.substr(free_bytes));
+  for (size_t i = more->next_; i < more->marks_.size(); i++) {
+    Mark& mark = more->marks_[i];
+    mark.begin += shift;
+    if (mark.change != nullptr) mark.change->end += shift;
+    marks_.push_back(std::move(mark));
+  }
+  more->Drop();
+}
+
 void HeldReplies::Drop() {
   marks_.clear();
   next_ = 0;

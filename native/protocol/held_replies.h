@@ -33,7 +33,7 @@ class HeldReplies {
   // No reply is held: replies may leave at once.
   bool empty() const { return next_ == marks_.size(); }
   size_t bytes() const { return bytes_.size(); }
-  bool full() const { return marks_.size() - next_ >= kHeldMarksMax; }
+  size_t count() const { return marks_.size() - next_; }
   ByteBuffer* buffer() { return &bytes_; }
 
   // The bytes in the buffer from `begin` on wait for the version. REQUIRES: `begin` is not before that of an earlier
@@ -43,6 +43,10 @@ class HeldReplies {
   // have it. `is_whole`: they may be replaced by an error, which is told by `tag`, if the backend does not get it.
   void HoldForBackend(uint32_t shard, std::string_view key, uint64_t version, size_t begin, bool is_whole,
                       uint64_t tag);
+
+  // Takes over the replies of `more`, which stand behind these; `more` is empty then. Those that wait neither for these
+  // nor for a mark go to `out`.
+  void Follow(HeldReplies* more, ByteBuffer* out);
 
   // Discards all held replies: their versions will never be committed.
   void Drop();

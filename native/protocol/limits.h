@@ -30,6 +30,11 @@ inline constexpr size_t kRequestsPerCallMax = 4096;
 // The most replies of one connection that wait for a commit of their own. A client that pipelines more waits for the
 // first.
 inline constexpr size_t kHeldMarksMax = 4096;
+// The most requests of one connection that have remote slots: enough to keep a database busy, few enough for many
+// connections to share the loads of a cache (kLoadsMax).
+inline constexpr size_t kRemoteSlotsMax = 256;
+// The memory for a key of such a request beside its bytes: a hash, and its place in a table.
+inline constexpr size_t kRemoteKeyBytes = 64;
 // The most requests of one server that debugpark has parked. They are searched one by one.
 inline constexpr size_t kTestLoadsMax = 1024;
 // The most keys looked up together, over consecutive get-type commands: enough for a full group of kGroupRequests in
@@ -61,6 +66,7 @@ inline constexpr size_t kAccountBytesMax = 512;
 inline constexpr uint64_t kItemBytesDefault = 1024 * 1024;
 inline constexpr uint64_t kItemBytesMax = 1024 * 1024 * 1024;
 
+static_assert(kRemoteSlotsMax * 256 <= kLoadsMax);
 static_assert(kGroupKeysMax >= kGroupRequests);
 static_assert(kGroupScratchBytes >= kCopyUnderLockBytesMax);
 static_assert(kBodyBufferedBytesMax > kCopyUnderLockBytesMax);

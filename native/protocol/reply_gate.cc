@@ -1,6 +1,10 @@
 #include "protocol/reply_gate.h"
 
+#include <algorithm>
+
 #include "base/check.h"
+#include "protocol/execute.h"
+#include "protocol/limits.h"
 
 namespace cairn {
 
@@ -34,16 +38,24 @@ bool ReplyGate::LookAtLog() {
     log_health_ = log->health();
   }
   is_backend_away_ = backends_ != nullptr && backends_->health() != StoredChanges::Health::kRunning;
-  if (held_.empty()) return true;
+  const bool is_well = held_.empty() || ReleaseHeld();
+  if (!is_well) {
+    // No later reply can be sent either.
+    held_.Drop();
+    EndLoad();
+    remote_.reset();
+    wait_ = RequestWait();
+    is_in_slot_ = false;
+  }
+  Turn(is_at_front_);
+  return is_well;
+}
+
+bool ReplyGate::ReleaseHeld() {
   const HeldReplies::Released released = held_.Release(*commits_, backends_, out_);
   if (released == HeldReplies::Released::kAll) return true;
-  if (released == HeldReplies::Released::kBroken) {
-    held_.Drop();
-    return false;
-  }
-  const bool is_hopeless = log_health_ == LogView::Health::kFailed || log_health_ == LogView::Health::kStuck;
-  if (is_hopeless) held_.Drop();
-  return !is_hopeless;
+  if (released == HeldReplies::Released::kBroken) return false;
+  return log_health_ != LogView::Health::kFailed && log_health_ != LogView::Health::kStuck;
 }
 
 // Looked at again: a request of another key may be one of a backend, or of a shard, whose changes are confirmed.
@@ -59,7 +71,7 @@ void ReplyGate::WaitForLog(bool has_advanced) {
   // What came between reading the progress and arming has woken no front.
   if (log->progress() != log_progress_) service_->WakeAll();
   // A request that was parked before and is still the first one is not counted twice.
-  const bool is_newly_parked = is_parked_for_room_ && (!was_parked_for_room_ || has_advanced);
+  const bool is_newly_parked = wait_.is_for_room && (!was_parked_for_room_ || has_advanced);
   if (is_newly_parked) bench_->counters()->Add(Counter::kParked, 1);
   if (is_newly_parked || has_new_holds_) log->marks()->RingBell();
 }
@@ -67,7 +79,7 @@ void ReplyGate::WaitForLog(bool has_advanced) {
 // ---- replies ----
 
 bool ReplyGate::IsReady(const Request& request, const Outcome& outcome) const {
-  if (!held_.empty()) return false;
+  if (sink_ != out_) return false;
   if (!commits_->active()) return true;
   const uint64_t version = RevealedBy(outcome);
   if (version == 0) return true;
@@ -93,18 +105,18 @@ void ReplyGate::SettleChange(size_t begin, uint32_t shard, std::string_view key,
 }
 
 void ReplyGate::HoldForBackend(size_t begin, uint32_t shard, std::string_view key, uint64_t version, bool is_whole) {
-  const bool is_first = held_.empty();
+  const bool is_first = sink_ == out_;
   MoveToHeld(begin);
-  held_.HoldForBackend(shard, key, version, is_first ? 0 : begin, is_whole, tag_);
+  line_->HoldForBackend(shard, key, version, is_first ? 0 : begin, is_whole, tag_);
   backends_->For(key)->Want(shard, version);
 }
 
 ReplyGate::Slot ReplyGate::Settle(size_t begin, uint32_t shard, uint64_t version, bool may_refuse) {
   if (commits_->Covers(shard, version)) return Slot::kReady;
   if (may_refuse && refuses_reads()) return Slot::kRefused;
-  const bool is_first = held_.empty();
+  const bool is_first = sink_ == out_;
   MoveToHeld(begin);
-  held_.Hold(shard, version, is_first ? 0 : begin);
+  line_->Hold(shard, version, is_first ? 0 : begin);
   return Slot::kHeld;
 }
 
@@ -112,9 +124,20 @@ ReplyGate::Slot ReplyGate::Settle(size_t begin, uint32_t shard, uint64_t version
 void ReplyGate::MoveToHeld(size_t begin) {
   has_new_holds_ = true;
   bench_->counters()->Add(Counter::kHeld, 1);
-  if (!held_.empty()) return;
-  held_.buffer()->Append(out_->view().substr(begin));
+  if (sink_ != out_) return;
+  sink_ = held_.buffer();
+  sink_->Append(out_->view().substr(begin));
   out_->Truncate(begin);
+}
+
+bool ReplyGate::IsLineFull(size_t leaving) const {
+  size_t bytes = leaving + held_.bytes();
+  size_t held = held_.count();
+  if (line_ != &held_) {
+    bytes += remote_->bytes();
+    held += remote_->held_count();
+  }
+  return bytes >= kOutputBytesHigh || held >= kHeldMarksMax;
 }
 
 // ---- executing ----
@@ -126,20 +149,20 @@ Reply ReplyGate::CountRefusal() {
 }
 
 bool ReplyGate::ParkSlowed(Slowdown* slowdown, const Now& now) {
-  if (has_slowed_) return false;
+  if (wait_.has_slowed) return false;
   const uint32_t ms = slowdown->ms();
   if (ms == 0) return false;
   slowdown->Count(ms);
-  slowed_by_ = slowdown;
-  slow_until_ms_ = now.boot_ms + ms;
-  has_slowed_ = true;
+  wait_.slowed_by = slowdown;
+  wait_.slow_until_ms = now.boot_ms + ms;
+  wait_.has_slowed = true;
   return true;
 }
 
 bool ReplyGate::ParkForRoom() {
   log_health_ = service_->LogHealth();
   if (log_health_ != LogView::Health::kRunning) return false;
-  is_parked_for_room_ = true;
+  wait_.is_for_room = true;
   return true;
 }
 
@@ -160,9 +183,15 @@ bool ReplyGate::ParkForLoad(std::string_view key, const Now& now, Reply* reply) 
     switch (AwaitLoad(loads, key, now)) {
       case ReadThrough::Load::kPending:
         if (is_new) bench_->counters()->Add(Counter::kParked, 1);
+        wait_.may_stand_aside = true;
         return true;
       case ReadThrough::Load::kFailed:
-        *reply = load_ == 0 ? Reply::kTooManyLoads : Reply::kLoadFailed;
+        if (wait_.load == 0 && line_ != &held_) {
+          // The session has loads: it waits for those before it is refused one.
+          ParkBehindSlots();
+          return true;
+        }
+        *reply = wait_.load == 0 ? Reply::kTooManyLoads : Reply::kLoadFailed;
         return RefuseForLoad();
       case ReadThrough::Load::kUnknown:
         *reply = Reply::kLoadFailed;
@@ -170,9 +199,9 @@ bool ReplyGate::ParkForLoad(std::string_view key, const Now& now, Reply* reply) 
         return RefuseForLoad();
       case ReadThrough::Load::kLoaded:
         // The value has left memory again, or a write and a removal have overtaken it.
-        if (++load_tries_ == kLoadTriesMax) return RefuseForLoad();
-        loads->Leave(load_);
-        load_ = 0;
+        if (++wait_.load_tries == kLoadTriesMax) return RefuseForLoad();
+        loads->Leave(wait_.load);
+        wait_.load = 0;
     }
   }
 }
@@ -185,24 +214,73 @@ bool ReplyGate::RefuseForLoad() {
 
 ReadThrough::Load ReplyGate::AwaitLoad(ReadThrough* loads, std::string_view key, const Now& now) {
   ReadThrough::Load state = ReadThrough::Load::kPending;
+  wait_.may_stand_aside = false;
   if (AwaitsLoad(loads, key)) {
-    state = loads_->Poll(load_);
+    state = loads->Poll(wait_.load);
   } else {
     // The load of another key: its request has its answer. The tries are counted per key.
-    if (load_ != 0 || load_key_ != key) EndLoad();
-    loads_ = loads;
-    load_key_ = key;
-    load_ = loads->Begin(key, now);
-    if (load_ == 0) state = ReadThrough::Load::kFailed;
+    if (wait_.load != 0 || wait_.load_key != key) EndLoad();
+    wait_.loads = loads;
+    wait_.load_key = key;
+    wait_.load = loads->Begin(key, now);
+    if (wait_.load == 0) state = ReadThrough::Load::kFailed;
   }
-  is_parked_for_load_ = state == ReadThrough::Load::kPending;
+  wait_.is_for_load = state == ReadThrough::Load::kPending;
   return state;
 }
 
-void ReplyGate::EndLoad() {
-  if (load_ != 0) loads_->Leave(load_);
-  load_ = 0;
-  load_tries_ = 0;
+// ---- remote slots ----
+
+void ReplyGate::Turn(bool to_front) {
+  is_at_front_ = to_front;
+  line_ = to_front || remote_ == nullptr ? &held_ : remote_->end();
+  sink_ = line_ == &held_ && held_.empty() ? out_ : line_->buffer();
+}
+
+bool ReplyGate::StandAside(const char* bytes, const Scope& scope, const Now& now, Place* place) {
+  const size_t slot_bytes = RemoteReplies::SlotBytes(scope);
+  if (remote_ == nullptr) remote_ = std::make_unique<RemoteReplies>();
+  if (!remote_->Fits(slot_bytes)) {
+    if (remote_->empty()) remote_.reset();
+    // One that waits for a load waits for that alone.
+    if (!wait_.is_for_load) wait_.slot_bytes = slot_bytes;
+    return false;
+  }
+  CountRequest();
+  RemoteSlot* const slot = remote_->Add({bytes, scope.bytes}, scope);
+  slot->woken_ticks = bench_->observer()->woken_ticks();
+  std::swap(slot->wait, wait_);
+  std::swap(slot->place, *place);
+  TurnToEnd();
+  if (slot->wait.is_for_load || scope.keys.size() == 1) return true;
+  // Behind the request that has one of its keys, the others are loaded meanwhile.
+  const size_t count = std::min(scope.keys.size(), kPrefetchKeysMax);
+  for (size_t i = 0; i < count; i++) Prefetch(scope.keys[i], now, service_->store(), service_->loads());
+  return true;
+}
+
+RemoteSlot* ReplyGate::EnterSlot() {
+  RemoteSlot* const slot = remote_->first();
+  if (is_in_slot_) return slot;
+  if (slot->wait.IsPendingLoad()) return nullptr;
+  is_in_slot_ = true;
+  std::swap(slot->wait, wait_);
+  Unpark();
+  return slot;
+}
+
+void ReplyGate::LeaveSlot() {
+  is_in_slot_ = false;
+  std::swap(remote_->first()->wait, wait_);
+}
+
+void ReplyGate::FillSlot() {
+  EndLoad();
+  LeaveSlot();
+  has_filled_ = true;
+  remote_->RemoveFirst(&held_, out_);
+  if (remote_->empty()) remote_.reset();
+  TurnToFront();
 }
 
 }  // namespace cairn

@@ -6,10 +6,10 @@
 //   ready    in `out`
 //   held     composed, and waits until a version is committed (CommitMarks), or the backend has a change
 //            (StoredChanges); requests behind it are executed, and their replies wait in line
-//   parked   the request has no answer yet: it waits for room in the log, for a load (ReadThrough), or for a time
-//            (Slowdown); nothing behind it is executed
-// A fourth kind, remote (the answer comes from another node while requests behind it are executed), would be a mark of
-// HeldReplies that waits for bytes instead of a version.
+//   remote   the request has no answer yet: it comes from elsewhere (a load, ReadThrough); requests behind it are
+//            executed, except those for the same key, and their replies wait in line (remote_replies.h)
+//   parked   the request has no answer yet: it waits for room in the log, for a time (Slowdown), or for a remote slot;
+//            nothing behind it is executed
 //
 // While the log is full or has failed, a session that waits for it refuses requests that would leave a record, and
 // reads of values that the log does not have. A request that finds no room in the ring is parked while the log runs,
@@ -23,16 +23,21 @@
 // While room for changes that the backend lacks gets short (Slowdown), a request that would leave a record is parked
 // for a time before it is executed, with or without a reply. It waits once, whatever it is parked for then.
 //
-// A request whose value is not in memory is parked until a load of its key has ended, and then executed again. It is
-// refused if the load failed, or if the value was not there after kLoadTriesMax loads.
+// A request whose value is not in memory waits until a load of its key has ended, and is then executed again. It is
+// refused if the load failed, or if the value was not there after kLoadTriesMax loads. It waits in a remote slot, or
+// parked if it cannot have one. If it then waits for room or for a time, so does the connection.
+//
+// The gate is turned to the front while requests of remote slots are executed: their replies go behind those before the
+// first slot. Otherwise it is turned to the end, behind all slots. A wait (RequestWait) is that of the request at hand.
 //
 // Not thread-safe: it is its session's.
 #pragma once
 
 #include <cstddef>
 #include <cstdint>
-#include <string>
+#include <memory>
 #include <string_view>
+#include <utility>
 
 #include "base/check.h"
 #include "protocol/ack.h"
@@ -40,6 +45,8 @@
 #include "protocol/held_replies.h"
 #include "protocol/limits.h"
 #include "protocol/pinned_values.h"
+#include "protocol/remote_replies.h"
+#include "protocol/request_wait.h"
 #include "protocol/response.h"
 #include "protocol/service.h"
 #include "store/commit_marks.h"
@@ -54,7 +61,7 @@ namespace cairn {
 class ReplyGate {
  public:
   ReplyGate(Workbench* bench, Ack ack);
-  // Discards held replies, and leaves the load that the session waits for.
+  // Discards held replies and remote slots, and leaves the loads that the session waits for.
   ~ReplyGate();
   ReplyGate(const ReplyGate&) = delete;
   ReplyGate& operator=(const ReplyGate&) = delete;
@@ -73,26 +80,28 @@ class ReplyGate {
     DCHECK(pinned_ == nullptr || pinned_->empty());
     backlog_bytes_ = backlog_bytes;
     requests_in_call_ = 0;
-    was_parked_for_room_ = is_parked_for_room_;
+    was_parked_for_room_ = wait_.is_for_room;
     has_new_holds_ = false;
-    if (service_->log() == nullptr && held_.empty()) [[likely]]
+    if (service_->log() == nullptr && held_.empty() && remote_ == nullptr) [[likely]] {
+      sink_ = out;
       return true;
+    }
     return LookAtLog();
   }
   // If the session waits for the log: arms the front's wake-up, and rings the log's bell for new waits. `has_advanced`:
   // kept requests were executed in this call.
   void EndCall(bool has_advanced) {
     bench_->counters()->Add(Counter::kBytesWritten, out_->size() - out_bytes_before_ + pinned_bytes());
-    if (load_ != 0 && !is_parked_for_load_) [[unlikely]]
+    if (wait_.load != 0 && !wait_.is_for_load) [[unlikely]]
       EndLoad();
-    if (is_parked_for_room_ || slow_until_ms_ != 0 || !held_.empty()) [[unlikely]]
+    if (wait_.is_for_room || wait_.slow_until_ms != 0 || sink_ != out_) [[unlikely]]
       WaitForLog(has_advanced);
   }
 
   // ---- replies ----
 
   // The buffer for the next reply.
-  ByteBuffer* sink() { return held_.empty() ? out_ : held_.buffer(); }
+  ByteBuffer* sink() { return sink_; }
 
   enum class Slot : uint8_t {
     kReady,
@@ -131,8 +140,10 @@ class ReplyGate {
   // ---- executing ----
 
   void CountRequest() { requests_in_call_++; }
+  // Replies before which others must leave are too many. Turned to the front, those behind remote slots do not count.
   bool IsOutputFull() const {
-    return backlog_bytes_ + out_->size() + pinned_bytes() + held_.bytes() >= kOutputBytesHigh || held_.full();
+    const size_t leaving = backlog_bytes_ + out_->size() + pinned_bytes();
+    return leaving >= kOutputBytesHigh || (sink_ != out_ && IsLineFull(leaving));
   }
   // True: no more requests are executed in this call.
   bool IsFull() const { return IsOutputFull() || requests_in_call_ >= kRequestsPerCallMax; }
@@ -152,47 +163,73 @@ class ReplyGate {
   // Changes of this key are slowed.
   bool slows(std::string_view key) const { return SlowdownOf(key)->ms() != 0; }
   // The request that has waited is done: the next one waits anew.
-  bool has_slowed() const { return has_slowed_; }
-  void EndSlowed() { has_slowed_ = false; }
+  bool has_slowed() const { return wait_.has_slowed; }
+  void EndSlowed() { wait_.has_slowed = false; }
   // A request that goes on later does not wait again.
-  void KeepSlowed() { has_slowed_ = true; }
+  void KeepSlowed() { wait_.has_slowed = true; }
   // Milliseconds until the session may go on that is parked for a slowdown; 0: it is not.
   uint64_t SlowedForMs(const Now& now) const {
-    return slow_until_ms_ > now.boot_ms ? slow_until_ms_ - now.boot_ms : uint64_t{slow_until_ms_ != 0};
+    return wait_.slow_until_ms > now.boot_ms ? wait_.slow_until_ms - now.boot_ms : uint64_t{wait_.slow_until_ms != 0};
   }
 
   // The log has no room for a request's record; the request has changed nothing. True: the session is parked until
   // there is room. False: refuse the request.
   bool ParkForRoom();
-  // The store has answered kNotResident to a request for this key, which has changed nothing. True: the session is
-  // parked until a load of the key has ended. False: refuse the request with `*reply`; if is_unknown(), and the request
+  // The store has answered kNotResident to a request for this key, which has changed nothing. True: the request waits
+  // until a load of the key has ended. False: refuse the request with `*reply`; if is_unknown(), and the request
   // only reads, it may be answered with a miss instead.
   bool ParkForLoad(std::string_view key, const Now& now, Reply* reply);
-  // The store has answered a status from kLogFull on to a request for this key. True: the session is parked, for room
-  // or for a load. False: refuse the request with `*reply`.
+  // The store has answered a status from kLogFull on to a request for this key. True: it waits for room or for a load.
+  // False: refuse the request with `*reply`.
   bool ParkOrRefuse(std::string_view key, Status status, const Now& now, Reply* reply);
   // The last ParkForLoad() has found that the backend did not answer.
   bool is_unknown() const { return is_unknown_; }
-  // Waits for the load of a key, and begins one if the session waits for none. kPending: the session is parked. kFailed
-  // without a load: there are too many. A load that has ended is kept to the end of the call, or up to EndLoad().
+  // Waits for the load of a key, and begins one if the request waits for none. kPending: it waits. kFailed without a
+  // load: there are too many. A load that has ended is kept to the end of the call, or up to EndLoad().
   ReadThrough::Load AwaitLoad(ReadThrough* loads, std::string_view key, const Now& now);
-  // True: the session waits for the load of this key, or has waited for it in this call.
+  // True: the request waits for the load of this key, or has waited for it in this call.
   bool AwaitsLoad(const ReadThrough* loads, std::string_view key) const {
-    return load_ != 0 && loads_ == loads && load_key_ == key;
+    return wait_.load != 0 && wait_.loads == loads && wait_.load_key == key;
   }
-  uint64_t load() const { return load_; }
-  void EndLoad();
-  // True: the session is parked for a load that has not ended, or for a slowdown that has not.
-  bool IsPending(const Now& now) {
-    if (slow_until_ms_ != 0) return slow_until_ms_ > now.boot_ms && slowed_by_->ms() != 0;
-    return is_parked_for_load_ && loads_->Poll(load_) == ReadThrough::Load::kPending;
+  uint64_t load() const { return wait_.load; }
+  void EndLoad() { wait_.LeaveLoad(); }
+  // True: the request waits for a load, a slowdown or remote slots that have not ended.
+  bool IsPending(const Now& now) const {
+    if (wait_.slow_until_ms != 0) return wait_.slow_until_ms > now.boot_ms && wait_.slowed_by->ms() != 0;
+    if (wait_.slot_bytes != 0) return remote_ != nullptr && !remote_->Fits(wait_.slot_bytes);
+    return wait_.IsPendingLoad();
   }
   // The session is no longer parked.
-  void Unpark() {
-    is_parked_for_room_ = false;
-    is_parked_for_load_ = false;
-    slow_until_ms_ = 0;
-  }
+  void Unpark() { wait_.Stop(); }
+
+  // ---- remote slots ----
+
+  bool has_remote() const { return remote_ != nullptr; }
+  // The request at hand waits for an answer from elsewhere, and those behind it need not wait.
+  bool MayStandAside() const { return wait_.is_for_load && wait_.may_stand_aside; }
+  // A request for one of these keys has a remote slot.
+  bool IsBehind(const Scope& scope) const { return remote_ != nullptr && remote_->HasOneOf(scope); }
+  // The request at hand gets a remote slot, with its wait and its place. `bytes` begin with it. False: there is no
+  // room, and the session is parked.
+  [[nodiscard]] bool StandAside(const char* bytes, const Scope& scope, const Now& now, Place* place);
+  // The request at hand waits until no remote slot is left.
+  void ParkBehindSlots() { wait_.slot_bytes = RemoteReplies::kAllSlotBytes; }
+
+  // Slots are filled next.
+  void TurnToFront() { Turn(/*to_front=*/true); }
+  // Other requests are executed next.
+  void TurnToEnd() { Turn(/*to_front=*/false); }
+  // The first slot, whose wait is that at hand from now on. Null: it has no answer yet. REQUIRES: has_remote(), turned
+  // to the front.
+  RemoteSlot* EnterSlot();
+  // The next requests have waited since the thread was woken at that time. Returns when it was woken.
+  uint64_t BeginWakeUpAt(uint64_t ticks) { return bench_->observer()->BeginWakeUpAt(ticks); }
+  // Its request waits for another load.
+  void LeaveSlot();
+  // Its request has been executed, and its reply is in the sink.
+  void FillSlot();
+  // Moves the replies that may leave, now that slots have been filled, to `out`. As BeginCall().
+  [[nodiscard]] bool ReleaseFilled() { return !std::exchange(has_filled_, false) || held_.empty() || LookAtLog(); }
 
   // ---- state ----
 
@@ -202,13 +239,16 @@ class ReplyGate {
   // Replies wait to be sent: a front that flushes makes progress.
   bool has_backlog() const { return backlog_bytes_ != 0 || !out_->empty(); }
   // There was no memory for a reply: the stream of replies is incomplete.
-  bool failed() { return out_->failed() || held_.buffer()->failed(); }
+  bool failed() { return out_->failed() || held_.buffer()->failed() || (remote_ != nullptr && remote_->failed()); }
 
  private:
   size_t pinned_bytes() const { return pinned_ == nullptr ? 0 : pinned_->bytes(); }
   // Settle() would let the reply leave.
   bool IsReady(const Request& request, const Outcome& outcome) const;
   bool LookAtLog();
+  bool ReleaseHeld();
+  void Turn(bool to_front);
+  bool IsLineFull(size_t leaving) const;
   bool IsAway(std::string_view key) const;
   void MoveToHeld(size_t begin);
   void HoldForBackend(size_t begin, uint32_t shard, std::string_view key, uint64_t version, bool is_whole);
@@ -232,19 +272,18 @@ class ReplyGate {
   uint64_t tag_ = 0;  // of the reply at hand
   uint64_t client_ = 0;
 
-  ReadThrough* loads_ = nullptr;
-  uint64_t load_ = 0;  // 0: none is waited for
-  std::string load_key_;
-  uint32_t load_tries_ = 0;  // loads of load_key_ that have ended
-  bool is_parked_for_load_ = false;
+  RequestWait wait_;  // of the request at hand
   bool is_unknown_ = false;
-  bool is_parked_for_room_ = false;
-  const Slowdown* slowed_by_ = nullptr;
-  uint64_t slow_until_ms_ = 0;  // boot clock; 0: the session is not parked for a slowdown
-  bool has_slowed_ = false;     // the request at hand has waited
+
+  std::unique_ptr<RemoteReplies> remote_;  // null: there is no slot
+  bool is_at_front_ = false;
+  bool is_in_slot_ = false;  // the request at hand is that of the first slot, which keeps the other wait
+  bool has_filled_ = false;  // since the last ReleaseFilled()
 
   // Of the call in progress.
   ByteBuffer* out_ = nullptr;
+  HeldReplies* line_ = &held_;  // where replies go that cannot leave
+  ByteBuffer* sink_ = nullptr;  // out_, or the buffer of line_
   size_t backlog_bytes_ = 0;
   size_t out_bytes_before_ = 0;
   size_t requests_in_call_ = 0;

@@ -42,6 +42,13 @@ Session::~Session() {
   if (next_ != nullptr) next_->link_ = link_;
 }
 
+// Inlined: each call goes through it.
+[[gnu::always_inline]] inline void Session::Begin(size_t backlog_bytes, const Now& now, ByteBuffer* out) {
+  now_ = service_->Time(now);
+  kept_bytes_before_ = stream_.kept_bytes();
+  if (!gate_.BeginCall(backlog_bytes, out)) stream_.Close();
+}
+
 Session::Next Session::Feed(std::string_view bytes, size_t backlog_bytes, const Now& now, ByteBuffer* out) {
   Begin(backlog_bytes, now, out);
   bench_->counters()->Add(Counter::kBytesRead, bytes.size());
@@ -73,12 +80,6 @@ Session::Next Session::Continue(size_t backlog_bytes, const Now& now, ByteBuffer
 Session::Next Session::End(size_t backlog_bytes, const Now& now, ByteBuffer* out) {
   ended_ = true;
   return Continue(backlog_bytes, now, out);
-}
-
-void Session::Begin(size_t backlog_bytes, const Now& now, ByteBuffer* out) {
-  now_ = service_->Time(now);
-  kept_bytes_before_ = stream_.kept_bytes();
-  if (!gate_.BeginCall(backlog_bytes, out)) stream_.Close();
 }
 
 // Where clients log in, only the protocol that has that way is served, whatever else the options say.
@@ -160,7 +161,7 @@ Session::Next Session::Finish() {
     case Stream::State::kClosing:
       break;
   }
-  return gate_.has_held() ? Next::kWait : Next::kClose;
+  return gate_.has_held() || gate_.has_remote() ? Next::kWait : Next::kClose;
 }
 
 }  // namespace cairn

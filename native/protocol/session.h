@@ -19,7 +19,8 @@
 //
 // Thread safety: none. It belongs to the thread of its workbench.
 // Limits of one session's memory: the rest of a request (kLineBytesMax, kGetLineBytesMax, kBodyBufferedBytesMax; for
-// append and prepend the item size) and the bytes fed last; held replies up to kOutputBytesHigh and one value.
+// append and prepend the item size) and the bytes fed last; held replies and remote slots, with the replies behind
+// them, up to kOutputBytesHigh and one value.
 #pragma once
 
 #include <atomic>
@@ -56,7 +57,7 @@ class Session {
   // With the service's own level.
   Session(Workbench* bench, std::shared_ptr<const ConnectionNames> names, const Now& now)
       : Session(bench, std::move(names), now, bench->service()->options().ack) {}
-  // Discards unfinished work: held replies, a pending load, an incomplete value.
+  // Discards unfinished work: held replies, remote slots, pending loads, an incomplete value.
   ~Session();
   Session(const Session&) = delete;
   Session& operator=(const Session&) = delete;
@@ -76,7 +77,9 @@ class Session {
 
   // True: call Continue() when the service wakes its fronts (a load, a commit, room in the log, events for
   // a client that watches).
-  bool waits() const { return stream_.state() == Stream::State::kParked || gate_.has_held() || is_watching(); }
+  bool waits() const {
+    return stream_.state() == Stream::State::kParked || gate_.has_held() || gate_.has_remote() || is_watching();
+  }
   // Not 0: call Continue() after this time, too.
   uint64_t continue_in_ms() const {
     if (is_watching()) [[unlikely]]

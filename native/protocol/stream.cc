@@ -2,6 +2,9 @@
 
 #include <algorithm>
 #include <cstring>
+#include <utility>
+
+#include "base/check.h"
 
 namespace cairn {
 
@@ -19,14 +22,14 @@ Stream::~Stream() {
 bool Stream::is_in_large_request() const {
   if (large_ != nullptr) return true;
   const uint64_t bytes = std::max<uint64_t>({swallow_bytes_, rest_wanted_, rest_.size()});
-  return state_ == State::kOpen && bytes > kBodyBufferedBytesMax;
+  return state() == State::kOpen && bytes > kBodyBufferedBytesMax;
 }
 
 void Stream::Feed(std::string_view bytes) {
   const char* at = bytes.data();
   const char* end = at + bytes.size();
-  while (at != end && state_ == State::kOpen && !rest_.empty()) at = CompleteRest(at, end);
-  if (at != end && state_ == State::kOpen) at = Run(at, end);
+  while (at != end && state() == State::kOpen && !rest_.empty()) at = CompleteRest(at, end);
+  if (at != end && state() == State::kOpen) at = Run(at, end);
   if (at != end && !drops_bytes()) rest_.Append(Between(at, end));
 }
 
@@ -46,6 +49,7 @@ void Stream::Landed(size_t bytes, const Now& now) {
 }
 
 void Stream::Resume() {
+  if (gate_->has_remote() && !FillSlots()) return;
   if (state_ == State::kParked && !gate_->IsPending(*now_)) {
     state_ = State::kOpen;
     gate_->Unpark();
@@ -54,34 +58,115 @@ void Stream::Resume() {
   if (state_ == State::kOpen && !rest_.empty()) RunRest();
 }
 
-const char* Stream::Run(const char* at, const char* end) {
-  rest_wanted_ = 0;
+// Inlined: each call goes through it.
+[[gnu::always_inline]] inline Progress Stream::Advance(const char* at, const char* end) {
   for (;;) {
     const Progress progress = is_at_request() ? dialect_->Run(at, end) : RunBlock(at, end);
+    if (progress.why != Why::kDone || progress.at == end) return progress;
     at = progress.at;
-    switch (progress.why) {
-      case Why::kDone:
-        if (at != end) continue;
-        break;
-      case Why::kMore:
-        if (rest_wanted_ == 0 && is_at_request() && !dialect_->MayGrow(Between(at, end))) state_ = State::kClosing;
-        break;
-      case Why::kFull:
-        state_ = State::kFull;
-        break;
-      case Why::kParked:
-        state_ = State::kParked;
-        break;
-      case Why::kClosing:
-        state_ = State::kClosing;
-        break;
-      case Why::kWatching:
-        state_ = State::kWatching;
-        break;
-    }
-    return at;
   }
 }
+
+const char* Stream::Run(const char* at, const char* end) {
+  rest_wanted_ = 0;
+  Progress progress{at, Why::kDone};
+  do {
+    progress = gate_->has_remote() ? AdvanceBehindSlots(progress.at, end) : Advance(progress.at, end);
+    if (progress.why == Why::kParked && is_at_request() && gate_->MayStandAside()) [[unlikely]] {
+      Scope scope;
+      dialect_->Look(progress.at, end, &scope);
+      if (scope.kind == Scope::Kind::kKeys) progress = StandAside(progress.at, scope);
+    }
+  } while (progress.why == Why::kDone && progress.at != end);
+  switch (progress.why) {
+    case Why::kDone:
+      break;
+    case Why::kMore:
+      if (rest_wanted_ == 0 && is_at_request() && !dialect_->MayGrow(Between(progress.at, end))) {
+        state_ = State::kClosing;
+      }
+      break;
+    case Why::kFull:
+      state_ = State::kFull;
+      break;
+    case Why::kParked:
+      state_ = State::kParked;
+      break;
+    case Why::kClosing:
+      state_ = State::kClosing;
+      break;
+    case Why::kWatching:
+      state_ = State::kWatching;
+      break;
+  }
+  return progress.at;
+}
+
+// ---- remote slots ----
+
+Progress Stream::AdvanceBehindSlots(const char* at, const char* end) {
+  DCHECK(is_at_request());
+  Scope scope;
+  dialect_->Look(at, end, &scope);
+  if (scope.kind == Scope::Kind::kPart) return {at, Why::kMore};
+  if (scope.kind == Scope::Kind::kAll) {
+    gate_->ParkBehindSlots();
+    return {at, Why::kParked};
+  }
+  if (gate_->IsBehind(scope)) return StandAside(at, scope);
+  return Advance(at, at + scope.bytes);
+}
+
+Progress Stream::StandAside(const char* at, const Scope& scope) {
+  if (!gate_->StandAside(at, scope, *now_, dialect_->place())) return {at, Why::kParked};
+  return {at + scope.bytes, gate_->IsFull() ? Why::kFull : Why::kDone};
+}
+
+bool Stream::FillSlots() {
+  if (slot_state_ == State::kParked) {
+    if (gate_->IsPending(*now_)) return false;
+    gate_->Unpark();
+  }
+  slot_state_ = State::kOpen;
+  gate_->TurnToFront();
+  RunSlots();
+  if (!gate_->ReleaseFilled()) {
+    Close();
+    return false;
+  }
+  if (slot_state_ != State::kOpen) return false;
+  gate_->TurnToEnd();
+  return true;
+}
+
+void Stream::RunSlots() {
+  while (gate_->has_remote()) {
+    if (gate_->IsFull()) {
+      slot_state_ = State::kFull;
+      return;
+    }
+    RemoteSlot* const slot = gate_->EnterSlot();
+    if (slot == nullptr) return;
+    const std::string_view left = slot->left();
+    std::swap(*dialect_->place(), slot->place);
+    const uint64_t woken_ticks = gate_->BeginWakeUpAt(slot->woken_ticks);
+    const Progress progress = Advance(left.data(), left.data() + left.size());
+    gate_->BeginWakeUpAt(woken_ticks);
+    std::swap(*dialect_->place(), slot->place);
+    slot->done_bytes += static_cast<size_t>(progress.at - left.data());
+    if (slot->left().empty()) {
+      gate_->FillSlot();
+    } else if (progress.why == Why::kParked && gate_->MayStandAside()) {
+      gate_->LeaveSlot();
+      return;
+    } else {
+      slot_state_ = progress.why == Why::kFull ? State::kFull : State::kParked;
+      return;
+    }
+  }
+}
+
+// ---- blocks ----
 
 Progress Stream::RunBlock(const char* at, const char* end) {
   return mode_ == Mode::kBody ? RunBody(at, end) : RunSwallow(at, end);

@@ -6,10 +6,15 @@
 // State        Feed()                                  Resume()
 // kOpen        executes                                executes what is kept
 // kFull        keeps the bytes                         kOpen if the gate is no longer full
-// kParked      keeps the bytes                         kOpen: the request is executed again, unless it waits for a load
-//                                                      or a slowdown that has not ended
+// kParked      keeps the bytes                         kOpen: the request is executed again, unless it waits for a
+//                                                      load, a slowdown or remote slots that have not ended
 // kClosing     drops the bytes                         nothing
 // kWatching    drops the bytes                         nothing
+//
+// A request that waits for an answer from elsewhere stands aside: it gets a remote slot (remote_replies.h), and the
+// stream goes on behind it. While there are slots, requests are executed one by one, each after a look at what it is
+// about. Resume() first executes those of the slots whose answers have come, in any state. If one of them is then
+// parked or full, so is the stream. While there is a slot, no block is received or discarded in pieces.
 //
 // Not thread-safe: it is its session's.
 #pragma once
@@ -54,12 +59,15 @@ class Stream {
   // Executes the kept bytes, if the reason for stopping is gone.
   void Resume();
   // Nothing more is executed.
-  void Close() { state_ = State::kClosing; }
+  void Close() {
+    state_ = State::kClosing;
+    slot_state_ = State::kOpen;
+  }
   // The client has asked for the end: a dialect that answers kClosing.
   void SetQuit() { has_quit_ = true; }
   bool has_quit() const { return has_quit_; }
 
-  State state() const { return state_; }
+  State state() const { return slot_state_ == State::kOpen ? state_ : slot_state_; }
   // Bytes that come are dropped, whatever they are.
   bool drops_bytes() const { return state_ == State::kClosing || state_ == State::kWatching; }
   size_t kept_bytes() const { return rest_.size(); }
@@ -94,6 +102,16 @@ class Stream {
 
   // Takes bytes as far as possible, sets the state, and returns the end of those taken.
   const char* Run(const char* at, const char* end);
+  // Executes requests and takes blocks up to `end`, or up to the first that stops.
+  Progress Advance(const char* at, const char* end);
+  // Executes one request, if it may be executed before those of the remote slots.
+  Progress AdvanceBehindSlots(const char* at, const char* end);
+  // The request at `at` gets a remote slot, or is parked.
+  Progress StandAside(const char* at, const Scope& scope);
+  // Executes the requests of remote slots in their order, up to the first that has no answer yet. False: nothing else
+  // is executed, because a slot is parked or full, or the session must end.
+  bool FillSlots();
+  void RunSlots();
   Progress RunBlock(const char* at, const char* end);
   Progress RunBody(const char* at, const char* end);
   Progress RunSwallow(const char* at, const char* end);
@@ -106,6 +124,7 @@ class Stream {
   Dialect* dialect_ = nullptr;
 
   State state_ = State::kOpen;
+  State slot_state_ = State::kOpen;  // kFull or kParked: the request of the first remote slot is
   Mode mode_ = Mode::kRequests;
   bool has_quit_ = false;
   // An unfinished request, or all bytes that came while nothing could be executed.

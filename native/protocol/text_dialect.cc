@@ -18,10 +18,6 @@ namespace {
 
 std::string_view Between(const char* begin, const char* end) { return {begin, static_cast<size_t>(end - begin)}; }
 
-const char* FindNewline(const char* at, const char* end) {
-  return static_cast<const char*>(std::memchr(at, '\n', static_cast<size_t>(end - at)));
-}
-
 constexpr std::string_view kGet = "get ";
 
 // Most lines are `get` and a key. Nothing can be wrong with one that begins the key at once and is too short for a key
@@ -30,11 +26,6 @@ bool IsPlainGet(const char* at, const char* line_end) {
   const size_t bytes = static_cast<size_t>(line_end - at);
   return bytes > kGet.size() && bytes <= kGet.size() + kKeyBytesInlineMax && std::memcmp(at, kGet.data(), 4) == 0 &&
          at[kGet.size()] != ' ';
-}
-
-// Where the line ends whose '\n' is at `newline`: one CR before it belongs to the end.
-const char* LineEnd(const char* at, const char* newline) {
-  return newline != at && newline[-1] == '\r' ? newline - 1 : newline;
 }
 
 class StatLines final : public StatSink {
@@ -98,21 +89,22 @@ Progress TextDialect::RunLine(const char* at, const char* end) {
   if (newline == nullptr) return {at, Why::kMore};
   const char* line_end = LineEnd(at, newline);
   const char* next = newline + 1;
-  if (is_inside_keys_) [[unlikely]] {
+  if (place_.is_inside) [[unlikely]] {
     group_begins_inside_ = true;
     return RunKeys(at, line_end, next);
   }
   if (IsPlainGet(at, line_end)) [[likely]] {
-    asked_ = Asked();
+    place_.asked = Place::Asked();
     return RunKeys(at + kGet.size(), line_end, next);
   }
   TextRequest line;
   ParseTextLine(Between(at, line_end), static_cast<size_t>(next - at), &line);
   if (line.info != nullptr && !line.has_error &&
       (line.info->shape == Shape::kKeys || line.info->shape == Shape::kSecondsKeys)) {
-    asked_.verb = line.info->verb;
-    asked_.with_cas = line.info->command == Command::kGets || line.info->command == Command::kGats;
-    asked_.expires_ms = line.info->shape == Shape::kSecondsKeys ? ExpiryOfSeconds(line.seconds, *now_) : kNeverExpires;
+    place_.asked.verb = line.info->verb;
+    place_.asked.with_cas = line.info->command == Command::kGets || line.info->command == Command::kGats;
+    place_.asked.expires_ms =
+        line.info->shape == Shape::kSecondsKeys ? ExpiryOfSeconds(line.seconds, *now_) : kNeverExpires;
     return RunKeys(line.words.data(), line_end, next);
   }
   if (group_->count != 0) {

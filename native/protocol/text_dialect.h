@@ -4,6 +4,7 @@
 //   text_keys.cc      get-type commands
 //   text_dump.cc      lists of entries
 //   text_watch.cc     watch
+//   text_scope.cc     what lines are about
 //
 // Commands with a data block go through storage.h, and so do those of the meta protocol, whose lines are found here and
 // read and executed by meta_commands.h.
@@ -35,6 +36,7 @@ class TextDialect final : public Dialect, private StorageReplies {
   TextDialect(Workbench* bench, Stream* stream, ReplyGate* gate, const Now* now);
 
   Progress Run(const char* at, const char* end) override;
+  void Look(const char* at, const char* end, Scope* scope) override;
   bool MayGrow(std::string_view unfinished) const override;
   Why FinishBody(LargeBody* large) override { return storage_.FinishBody(large); }
   void LoseBody(const LargeBody& large, uint64_t left_bytes) override { storage_.LoseBody(large, left_bytes); }
@@ -55,12 +57,6 @@ class TextDialect final : public Dialect, private StorageReplies {
 
   // ---- text_keys.cc ----
 
-  // How the keys of a line are looked up.
-  struct Asked {
-    Verb verb = Verb::kGet;
-    bool with_cas = false;
-    uint64_t expires_ms = kNeverExpires;
-  };
   // The reply to one key.
   enum class Told : uint8_t {
     kYes,          // sent, held, or a miss
@@ -103,6 +99,11 @@ class TextDialect final : public Dialect, private StorageReplies {
   // Appends the line of an entry that was looked up just now. False: it has none.
   bool AppendLine(std::string_view key, const Outcome& outcome, LineWriter* write);
 
+  // ---- text_scope.cc ----
+
+  // A block of this length follows the line.
+  void LookAtBlock(uint32_t body_bytes, size_t bytes_there, Scope* scope);
+
   // ---- text_watch.cc ----
 
   Why RunWatch(const TextRequest& line);
@@ -126,16 +127,8 @@ class TextDialect final : public Dialect, private StorageReplies {
   ReplyGate* const gate_;
   const Now* const now_;
 
-  Asked asked_;
-  // True: the bytes begin at a key in the middle of a line, because its replies were too many for one call.
-  bool is_inside_keys_ = false;
   // True: the first key of the group is not the first one of its command.
   bool group_begins_inside_ = false;
-  // True: the command whose keys are looked up was refused; its other keys get no reply.
-  bool keys_refused_ = false;
-  // True: loads of the keys in the rest of the line have been begun, and the line waits for them.
-  bool has_prefetched_line_ = false;
-
   // The list that the line at the beginning of the bytes has begun.
   std::unique_ptr<Dump, DumpDeleter> dump_;
 

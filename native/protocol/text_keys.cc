@@ -36,24 +36,24 @@ std::string_view FirstKey(const char* at, const char* line_end) {
 }  // namespace
 
 Progress TextDialect::RunKeys(const char* at, const char* line_end, const char* next) {
-  is_inside_keys_ = false;
-  if (asked_.verb == Verb::kGetAndTouch && RefusesOneOf(*gate_, at, line_end)) [[unlikely]] {
+  place_.is_inside = false;
+  if (place_.asked.verb == Verb::kGetAndTouch && RefusesOneOf(*gate_, at, line_end)) [[unlikely]] {
     if (group_->count != 0) {
       const Progress flushed = FlushGroup({at, Why::kDone});
       if (flushed.why != Why::kDone) return flushed;
     }
     // Keys of the line that were told of before have their replies; the error line stands where the rest would be.
-    if (!keys_refused_) Append(Refusal());
-    keys_refused_ = false;
+    if (!place_.is_refused) Append(Refusal());
+    place_.is_refused = false;
     return {next, Why::kDone};
   }
-  if (asked_.verb == Verb::kGetAndTouch && gate_->slows(FirstKey(at, line_end))) [[unlikely]] {
+  if (place_.asked.verb == Verb::kGetAndTouch && gate_->slows(FirstKey(at, line_end))) [[unlikely]] {
     if (group_->count != 0) {
       const Progress flushed = FlushGroup({at, Why::kDone});
       if (flushed.why != Why::kDone) return flushed;
     }
     if (gate_->ParkForSlowdown(FirstKey(at, line_end), *now_)) {
-      is_inside_keys_ = true;
+      place_.is_inside = true;
       return {at, Why::kParked};
     }
   }
@@ -65,10 +65,10 @@ Progress TextDialect::RunKeys(const char* at, const char* line_end, const char* 
     while (after != line_end && *after == ' ') after++;
     const size_t index = group_->count++;
     Request* request = &group_->requests[index];
-    request->verb = asked_.verb;
+    request->verb = place_.asked.verb;
     request->key = {at, static_cast<size_t>(key_end - at)};
-    request->expires_ms = asked_.expires_ms;
-    group_->keys[index] = {asked_.with_cas, after == line_end};
+    request->expires_ms = place_.asked.expires_ms;
+    group_->keys[index] = {place_.asked.with_cas, after == line_end};
     at = after;
     if (group_->count == kGroupKeysMax) {
       const Progress flushed = FlushGroup({at, Why::kDone});
@@ -95,7 +95,7 @@ Progress TextDialect::FlushGroup(Progress done) {
     if (gate_->IsFull()) [[unlikely]]
       return StopGroup(i, Why::kFull);
     const KeyGroup::Key key = group_->keys[i];
-    if (!keys_refused_) [[likely]] {
+    if (!place_.is_refused) [[likely]] {
       Told told = AppendEntry(requests[i], &outcomes[i], key.with_cas);
       if (told == Told::kNoRoom) [[unlikely]] {
         if (gate_->ParkForRoom()) return StopGroup(i, Why::kParked);
@@ -116,14 +116,14 @@ Progress TextDialect::FlushGroup(Progress done) {
         }
       }
       if (told == Told::kRefused) [[unlikely]] {
-        keys_refused_ = true;
+        place_.is_refused = true;
       } else if (key.is_last) {
         Append(Reply::kEnd);
       }
     } else if (outcomes[i].pin.ref != 0) {
       store_->Unpin(outcomes[i].pin);
     }
-    if (key.is_last) keys_refused_ = false;
+    if (key.is_last) place_.is_refused = false;
     gate_->CountRequest();
     if (is_heard) [[unlikely]]
       HearKey(bench_, gate_->client(), requests[i], *now_, outcomes[i]);
@@ -131,7 +131,7 @@ Progress TextDialect::FlushGroup(Progress done) {
     if (bench_->observer()->IsDue()) [[unlikely]]
       Sample(i);
   }
-  has_prefetched_line_ = false;
+  place_.has_prefetched = false;
   group_begins_inside_ = false;
   return done;
 }
@@ -146,7 +146,7 @@ void TextDialect::Sample(size_t index) {
 }
 
 void TextDialect::PrefetchLine(const char* at, const char* line_end) {
-  if (std::exchange(has_prefetched_line_, true)) return;
+  if (std::exchange(place_.has_prefetched, true)) return;
   for (size_t keys = 0; at != line_end && keys < kPrefetchKeysMax; keys++) {
     const char* blank = static_cast<const char*>(std::memchr(at, ' ', static_cast<size_t>(line_end - at)));
     const char* key_end = blank == nullptr ? line_end : blank;
@@ -159,8 +159,9 @@ void TextDialect::PrefetchLine(const char* at, const char* line_end) {
 // Leaves the group from `index` on for later: the stream goes on at that key.
 Progress TextDialect::StopGroup(size_t index, Why why) {
   const Request& request = group_->requests[index];
-  is_inside_keys_ = true;
-  asked_ = {request.verb, group_->keys[index].with_cas, request.expires_ms};
+  group_begins_inside_ = false;
+  place_.is_inside = true;
+  place_.asked = {request.verb, group_->keys[index].with_cas, request.expires_ms};
   // The line has waited.
   if (request.verb == Verb::kGetAndTouch) gate_->KeepSlowed();
   return {request.key.data(), why};

@@ -25,6 +25,8 @@ class TextLogin final : public Dialect {
       : service_(bench->service()), bench_(bench), stream_(stream), gate_(gate), next_(next) {}
 
   Progress Run(const char* at, const char* end) override;
+  // No request waits before a login.
+  void Look(const char*, const char*, Scope* scope) override { scope->kind = Scope::Kind::kAll; }
   bool MayGrow(std::string_view unfinished) const override { return unfinished.size() <= kLineBytesMax; }
   // It has the stream receive and discard no block.
   Why FinishBody(LargeBody*) override { return Why::kClosing; }

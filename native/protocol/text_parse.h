@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <cstring>
 #include <string_view>
 
 #include "protocol/request.h"
@@ -14,6 +15,15 @@ void ParseTextLine(std::string_view line, size_t line_bytes, TextRequest* reques
 
 // The same for a line whose command is treated as unknown.
 void ParseUnknownLine(std::string_view line, TextRequest* request);
+
+// The '\n' at which the line at `at` ends; null: there is none before `end`.
+inline const char* FindNewline(const char* at, const char* end) {
+  return static_cast<const char*>(std::memchr(at, '\n', static_cast<size_t>(end - at)));
+}
+// Where the line ends whose '\n' is at `newline`: one CR before it belongs to the end.
+inline const char* LineEnd(const char* at, const char* newline) {
+  return newline != at && newline[-1] == '\r' ? newline - 1 : newline;
+}
 
 // Removes the next word from the front of `words`; only blanks separate words. Empty if there is none.
 std::string_view NextWord(std::string_view* words);

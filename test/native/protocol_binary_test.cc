@@ -371,7 +371,7 @@ TEST(ProtocolBinary, AValueOfTheDatabaseIsLoadedAndManyQuietGetsTakeOneRoundTrip
     expected = Joined(expected, "0d:00=" + std::to_string(i));
   }
   std::string replies = client.Send(gets + Noop());
-  while (client.next == Next::kWait && database.Serve()) {
+  while (client.session()->waits() && database.Serve()) {
     do replies += client.ContinueOnce();
     while (client.goes_on());
   }
@@ -405,8 +405,8 @@ TEST(ProtocolBinary, EveryRequestThatNeedsAValueWaitsForItsLoad) {
     ProtocolClient client(&server);
     std::string replies = client.Send(request + Noop());
     EXPECT_EQ(replies, "");
-    EXPECT_TRUE(client.next == Next::kWait);
-    while (client.next == Next::kWait && database.Serve()) replies += client.ContinueOnce();
+    EXPECT_TRUE(client.session()->waits());
+    while (client.session()->waits() && database.Serve()) replies += client.ContinueOnce();
     EXPECT_EQ(Told(replies), Joined(reply, "0a:00"));
   }
 }

@@ -50,7 +50,7 @@ struct LoadingServer {
   // What a client is told that sends these bytes and waits.
   std::string Ask(ProtocolClient* client, std::string_view bytes) { return Await(client, client->Send(bytes)); }
   std::string Await(ProtocolClient* client, std::string reply = {}) {
-    for (bool is_served = true; is_served && client->next == Next::kWait;) {
+    for (bool is_served = true; is_served && client->session()->waits();) {
       is_served = database.Serve();
       do reply += client->ContinueOnce();
       while (client->goes_on());
@@ -168,11 +168,11 @@ TEST(ProtocolLoads, OnlyTheConnectionThatAsksWaitsAndKeepsItsOrder) {
   ProtocolClient waiting(&loading.server);
   ProtocolClient other(&loading.server);
   EXPECT_EQ(waiting.Send("mn\r\nget a\r\n" + Set("b", "2") + "get b\r\n"), "MN\r\n");
-  EXPECT_TRUE(waiting.next == Next::kWait && waiting.session()->waits());
+  EXPECT_TRUE(waiting.next == Next::kRead && waiting.session()->waits());
   EXPECT_EQ(other.Send(Set("c", "3") + "get c\r\n"), "STORED\r\n" + Hit("c", "3") + "END\r\n");
   // A wake-up for another's load finds its own still under way.
   EXPECT_EQ(waiting.ContinueOnce(), "");
-  EXPECT_TRUE(waiting.next == Next::kWait);
+  EXPECT_TRUE(waiting.session()->waits());
   EXPECT_EQ(loading.server.loads()->begun_count(), 1u);
   // A second connection joins the load.
   EXPECT_EQ(other.Send("get a\r\n"), "");
@@ -313,7 +313,7 @@ TEST(ProtocolLoads, AClientThatLeavesGivesItsLoadBack) {
     {
       ProtocolClient client(&loading.server);
       client.Send(request);
-      EXPECT_TRUE(client.next == Next::kWait) << request.substr(0, 30);
+      EXPECT_TRUE(client.session()->waits()) << request.substr(0, 30);
       client.Disconnect();
     }
     EXPECT_EQ(loading.server.store()->Stats().charged_bytes, before) << request.substr(0, 30);
@@ -383,7 +383,7 @@ TEST(ProtocolLoads, ARequestMayWaitForALoadBehindRepliesThatWaitForTheLog) {
   EXPECT_EQ(client.Send(Set("a", "1") + "incr n 1\r\nget n\r\n"), "");
   log.Commit(server.store());
   EXPECT_EQ(client.ContinueOnce(), "STORED\r\n");
-  EXPECT_TRUE(client.next == Next::kWait);
+  EXPECT_TRUE(client.session()->waits());
   EXPECT_TRUE(database.Serve());
   EXPECT_EQ(client.ContinueOnce(), "");  // the new number is not in the log yet
   log.Commit(server.store());

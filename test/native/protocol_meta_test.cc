@@ -323,7 +323,7 @@ TEST(ProtocolMeta, NothingIsVivifiedThatTheDatabaseHas) {
   ProtocolClient client(&server);
   const auto ask = [&](std::string_view bytes) {
     std::string reply = client.Send(bytes);
-    while (client.next == Next::kWait && database.Serve()) reply += client.ContinueOnce();
+    while (client.session()->waits() && database.Serve()) reply += client.ContinueOnce();
     return reply;
   };
   EXPECT_EQ(ask("mg a N30 v\r\n"), "VA 3\r\nrow\r\n");

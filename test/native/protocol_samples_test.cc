@@ -402,7 +402,8 @@ TEST(Latencies, OfARequestThatWaitsIncludeItsWait) {
   ProtocolClient client(&server);
   uint64_t woken = 0;
   for (int i = 0; i < 3; i++) {
-    client.FeedOnce(i == 0 ? "mg absent v\r\n" : "");
+    // Its block is too large for a remote slot.
+    client.FeedOnce(i == 0 ? "add absent 0 0 100000\r\n" + std::string(100'000, 'v') + "\r\n" : "");
     ASSERT_TRUE(client.next == Session::Next::kWait);
     // Other clients are served meanwhile.
     if (i == 0) woken = server.bench()->observer()->woken_ticks();
@@ -412,8 +413,26 @@ TEST(Latencies, OfARequestThatWaitsIncludeItsWait) {
     EXPECT_EQ(client.session()->waiting_ticks(), woken);
   }
   EXPECT_TRUE(database.Serve());
-  EXPECT_EQ(client.ContinueOnce(), "EN\r\n");
+  EXPECT_EQ(client.ContinueOnce(), "STORED\r\n");
   EXPECT_EQ(client.session()->waiting_ticks(), 0u);
+}
+
+TEST(Latencies, OfARequestInARemoteSlotIncludeItsWait) {
+  StoreOptions store = ProtocolServer::SmallStore();
+  store.has_backend = true;
+  ProtocolServer server(ProtocolServer::DefaultOptions(), store);
+  test::TestDatabase database(&server);
+  ProtocolClient client(&server);
+  ProtocolClient other(&server);
+  for (int round = 0; round < 3; round++) {
+    for (int i = 0; i < 250; i++) client.Send("mg " + std::to_string(round) + "-" + std::to_string(i) + " v\r\n");
+    for (int i = 0; i < 1000; i++) other.Send("version\r\n");
+    EXPECT_TRUE(database.Serve());
+    EXPECT_EQ(client.ContinueOnce(), Repeated("EN\r\n", 250));
+  }
+  const std::map<std::string, std::string> stats = StatsOf(&other, "latencies");
+  // Each has waited for 1,000 others, so for 500 times their median at least.
+  EXPECT_GT(std::stod(stats.at("mg:p50_us")), 100 * std::stod(stats.at("other:p50_us")));
 }
 
 }  // namespace

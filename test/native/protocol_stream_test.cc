@@ -40,6 +40,8 @@ class LengthDialect final : public Dialect {
     }
     return progress;
   }
+  // Asked only if a request stands aside, and none does.
+  void Look(const char*, const char*, Scope*) override { CHECK(false); }
   bool MayGrow(std::string_view) const override { return false; }
   Why FinishBody(LargeBody* large) override {
     Outcome outcome;
@@ -227,6 +229,7 @@ TEST(ProtocolStream, WhatIsNeitherALineNorOfAKnownLengthEndsTheSession) {
   Stream stream(server.store(), &gate, &server.now);
   struct Endless final : Dialect {
     Progress Run(const char* at, const char*) override { return {at, Why::kMore}; }
+    void Look(const char*, const char*, Scope*) override { CHECK(false); }
     bool MayGrow(std::string_view unfinished) const override { return unfinished.size() <= 10; }
     Why FinishBody(LargeBody*) override { return Why::kDone; }
     void LoseBody(const LargeBody&, uint64_t) override {}
