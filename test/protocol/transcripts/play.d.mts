@@ -14,6 +14,8 @@ export interface Step {
 }
 export interface Case {
   name: string;
+  /** Each send is a datagram. */
+  transport?: 'udp';
   steps: Step[];
   start?: string[];
   end?: boolean;
