@@ -19,8 +19,8 @@ constexpr BinaryError kTokenTooLongError{BinaryStatus::kNoMemory, "Out of memory
 
 // Names of mechanisms are letters, of either case.
 bool IsPlain(std::string_view mechanism) {
-  return std::ranges::equal(mechanism, kMechanisms,
-                            [](char c, char capital) { return c == capital || c == capital + ('a' - 'A'); });
+  return std::equal(mechanism.begin(), mechanism.end(), kMechanisms.begin(), kMechanisms.end(),
+                    [](char c, char capital) { return c == capital || c == capital + ('a' - 'A'); });
 }
 
 }  // namespace

@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <charconv>
 #include <map>
+#include <memory>
 #include <string>
 #include <string_view>
 
@@ -255,7 +256,7 @@ Why TextDialect::RunScan(std::string_view words) {
     return Why::kDone;
   }
   left = std::min(left, kScanKeysMax);
-  const auto keys = std::make_unique_for_overwrite<char[]>(kKeyBytesMax);
+  const std::unique_ptr<char[]> keys(new char[kKeyBytesMax]);
   bool done = false;
   for (uint32_t work = 0; !done && left != 0 && work < kScanWorkMax && !gate_->IsFull();) {
     KeyListStep step;

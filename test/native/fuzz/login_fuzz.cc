@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
+#include <iterator>
 #include <memory>
 #include <string>
 #include <string_view>
@@ -93,8 +94,8 @@ void CheckText(std::string_view reply) {
       "CLIENT_ERROR bad authentication token format\r\n", "CLIENT_ERROR bad command line termination\r\n",
       "CLIENT_ERROR auth token too long\r\n"};
   while (!reply.empty()) {
-    const auto* line =
-        std::ranges::find_if(kReplies, [reply](std::string_view each) { return reply.starts_with(each); });
+    const auto* line = std::find_if(std::begin(kReplies), std::end(kReplies),
+                                    [reply](std::string_view each) { return reply.starts_with(each); });
     CHECK(line != std::end(kReplies));
     reply.remove_prefix(line->size());
   }
