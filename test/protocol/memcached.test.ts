@@ -7,6 +7,7 @@ import { hostname, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { expect } from 'vitest';
+import { foreignEnvironment } from '../support/foreign-environment.ts';
 import { whileMemcachedRuns, withMemcached1618, withMemcachedOfSasl } from '../support/memcached-process.ts';
 
 const folder = fileURLToPath(new URL('transcripts', import.meta.url));
@@ -16,7 +17,7 @@ const SASL = 'binary-sasl.json';
 
 /** Plays transcripts, and expects every step of them to be as it says. */
 async function expectSteps(...args: readonly string[]): Promise<void> {
-  const { LD_PRELOAD: _ours, ...env } = process.env; // A sanitizer is not for other people's programs.
+  const env = foreignEnvironment();
   const { code, output } = await new Promise<{ code: number | null; output: string }>((resolve) => {
     const child = execFile(process.execPath, [join(folder, 'play.mjs'), ...args], { cwd: folder, env }, (_, out, err) =>
       resolve({ code: child.exitCode, output: out + err }),

@@ -7,6 +7,7 @@ import { createRequire } from 'node:module';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect } from 'vitest';
+import { foreignEnvironment } from '../support/foreign-environment.ts';
 import { type ServeProcess, startServe } from '../support/serve-process.ts';
 import { skipUnless } from '../support/skip.ts';
 
@@ -29,14 +30,15 @@ afterAll(async () => {
 
 function execute(program: string, ...args: string[]): Promise<{ code: number; output: string }> {
   return new Promise((resolve) => {
-    const child = execFile(program, args, { timeout: 60_000 }, (_, stdout, stderr) => {
+    const child = execFile(program, args, { timeout: 60_000, env: foreignEnvironment() }, (_, stdout, stderr) => {
       resolve({ code: child.exitCode ?? -1, output: stdout + stderr });
     });
   });
 }
 const WELL = { code: 0, output: 'all is well\n' };
 
-const runs = (program: string, ...args: string[]): boolean => spawnSync(program, args).status === 0;
+const runs = (program: string, ...args: string[]): boolean =>
+  spawnSync(program, args, { env: foreignEnvironment() }).status === 0;
 
 // ---- Node.js ----
 

@@ -4,6 +4,7 @@ import { spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
 import { type AddressInfo, createServer } from 'node:net';
 import { setTimeout } from 'node:timers/promises';
+import { foreignEnvironment } from './foreign-environment.ts';
 import { MemcachedSocket } from './memcached-socket.ts';
 import { skipUnless } from './skip.ts';
 
@@ -34,10 +35,9 @@ export async function whileMemcachedRuns(
   more: NodeJS.ProcessEnv = {},
 ): Promise<void> {
   const port = await freePort();
-  const { LD_PRELOAD: _ours, ...env } = process.env; // A sanitizer is not for other people's programs.
   const child = spawn('memcached', ['-u', 'nobody', '-l', '127.0.0.1', '-p', String(port), ...flags], {
     stdio: 'ignore',
-    env: { ...env, ...more },
+    env: { ...foreignEnvironment(), ...more },
   });
   const ended = once(child, 'exit');
   try {
