@@ -8,7 +8,9 @@
 
 #include "test.h"
 
-#if !defined(_WIN32)
+#if defined(_WIN32)
+#include <process.h>
+#else
 #include <signal.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
@@ -37,14 +39,22 @@ void WriteFile(const std::string& path, const std::string& text) {
   std::fclose(file);
 }
 
-// A file in a new directory, which is gone afterwards.
+int OwnPid() {
+#if defined(_WIN32)
+  return _getpid();
+#else
+  return getpid();
+#endif
+}
+
+// A file in a new directory, which is gone afterwards. Other processes run these tests in the same place.
 struct LockFileTest {
   LockFileTest() {
     std::filesystem::remove_all(directory);
     std::filesystem::create_directory(directory);
   }
   ~LockFileTest() { std::filesystem::remove_all(directory); }
-  const std::string directory = "lock_file_test_" + std::to_string(test::Seed());
+  const std::string directory = "lock_file_test_" + std::to_string(OwnPid());
   const std::string path = directory + "/lock";
 };
 
