@@ -17,7 +17,7 @@ export function check() {
     const toolchain = writeToolchain(tools, processor);
     const addon = buildAddon({
       out: join(nativeRoot, `build-macos-${processor}`),
-      args: ['-a', processor, `--CDCMAKE_TOOLCHAIN_FILE=${toolchain}`, '--CDWERROR=ON', '--CDPRECOMPILE=ON'],
+      args: ['-a', processor, `--CDCMAKE_TOOLCHAIN_FILE=${toolchain}`, '--CDWERROR=ON'],
     });
     const strange = unresolvedIn(addon, tools).filter((name) => !/^_(napi|node_api)_/.test(name));
     if (strange.length > 0) throw new BuildError(`Neither macOS nor Node has:\n  ${strange.join('\n  ')}`);

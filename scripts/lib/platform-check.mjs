@@ -34,7 +34,7 @@ export async function checkPlatform(target, { nativeTests }) {
 }
 
 async function takeTour(target, { path, node, nodeCommand }) {
-  const addon = prebuild(target, { args: ['--CDWERROR=ON', '--CDPRECOMPILE=ON'] });
+  const addon = prebuild(target, { args: ['--CDWERROR=ON'] });
   const folder = mkdtempSync(join(tmpdir(), 'cairn-tour-'));
   try {
     const [tour, index, data] = [join(root, 'test/platform/tour.mjs'), join(root, 'dist/index.js'), folder].map(path);
