@@ -14,22 +14,9 @@ int64_t SecondsLeft(uint64_t expires_ms, const Now& now) {
 
 bool IsNumber(const Request& request) { return request.verb == Verb::kIncr || request.verb == Verb::kDecr; }
 
-bool IsStorage(const Request& request, const Outcome& outcome) {
-  switch (request.verb) {
-    case Verb::kSet:
-    case Verb::kAdd:
-    case Verb::kReplace:
-    case Verb::kAppend:
-    case Verb::kPrepend:
-    case Verb::kCas:
-      return true;
-    case Verb::kIncr:
-    case Verb::kDecr:
-      // The initial value was stored.
-      return outcome.status == Status::kStored;
-    default:
-      return false;
-  }
+// A number is stored if it is an initial one.
+bool HasStored(const Request& request, const Outcome& outcome) {
+  return IsStorage(request.verb) || (IsNumber(request) && outcome.status == Status::kStored);
 }
 
 void TellStore(Workbench* bench, uint64_t client, const Request& request, uint64_t value_bytes, const Now& now,
@@ -83,7 +70,7 @@ void TellChange(Workbench* bench, uint64_t client, const Request& request, uint6
   const bool was_present = before.is_present;
   TellFetch(bench, client, request.key, now, was_present ? Status::kFound : Status::kNotFound, before.value_bytes);
   EventLog* events = bench->events();
-  if (IsStorage(request, outcome)) {
+  if (HasStored(request, outcome)) {
     // Twice: memcached looks again before it stores an initial value.
     if (IsNumber(request)) TellFetch(bench, client, request.key, now, Status::kNotFound, 0);
     if (events->hears(kMutations)) TellStore(bench, client, request, value_bytes, now, before, outcome);

@@ -12,18 +12,12 @@ std::string_view NameOf(CommandClass command) {
 }
 
 CommandClass ClassOf(const Request& request) {
+  if (IsStorage(request.verb)) return request.meta != nullptr ? CommandClass::kMetaSet : CommandClass::kSet;
   switch (request.verb) {
     case Verb::kGet:
       return CommandClass::kGet;
     case Verb::kMetaGet:
       return CommandClass::kMetaGet;
-    case Verb::kSet:
-    case Verb::kAdd:
-    case Verb::kReplace:
-    case Verb::kAppend:
-    case Verb::kPrepend:
-    case Verb::kCas:
-      return request.meta != nullptr ? CommandClass::kMetaSet : CommandClass::kSet;
     case Verb::kDelete:
     case Verb::kInvalidate:
       return CommandClass::kDelete;

@@ -100,11 +100,12 @@ class Service {
 
     // The limit of unsent_bytes(), for `stats cairn`; 0: the front has none.
     uint64_t unsent_bytes_max = 0;
+    // Where clients of UDP are served, by the thread that starts the service, beside any front; 0: nowhere.
+    uint32_t udp_port = 0;
     // The server's options, for `stats` and `stats settings` only.
     uint64_t process_id = 0;
     uint32_t connections_max = 1024;
     uint32_t tcp_port = 0;
-    uint32_t udp_port = 0;
     uint32_t thread_count = 1;
     uint32_t backlog = 1024;
     uint32_t idle_timeout_s = 0;

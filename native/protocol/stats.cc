@@ -185,7 +185,10 @@ void AppendSettings(Service* service, StatSink* out) {
   out->Add("domain_socket", options.socket_path.empty() ? "NULL" : std::string_view(options.socket_path));
   AppendAll({{"umask", "700"}, {"shutdown_command", options.enable_shutdown ? "yes" : "no"}, {"growth_factor", "1.09"}},
             out);
-  AppendAll({{"chunk_size", kGranuleBytes}, {"num_threads", options.thread_count}, {"num_threads_per_udp", 0}}, out);
+  AppendAll({{"chunk_size", kGranuleBytes},
+             {"num_threads", options.thread_count},
+             {"num_threads_per_udp", uint64_t{options.udp_port != 0}}},
+            out);
   const char delimiter = service->prefixes()->delimiter();
   AppendAll({{"stat_key_prefix", {&delimiter, 1}}, {"detail_enabled", service->prefixes()->is_on() ? "yes" : "no"}},
             out);

@@ -239,7 +239,6 @@ class Entries final : private EntryHasher {
 
   EntryHeader* At(Ref ref) const { return reinterpret_cast<EntryHeader*>(base_ + uint64_t{ref} * kGranuleBytes); }
   uint64_t HashOfEntry(Ref ref) override { return HashOf(memory_->KeyOf(At(ref))); }
-  bool IsListed(const EntryHeader* entry, const Now& now) const;
   // False: no room.
   bool EmitKey(Ref ref, KeyListStep* step) const;
   // A look-up has found an entry that is no live one with a value: a stub, a dead, expired or negative entry.

@@ -28,7 +28,7 @@ bool Entries::ListKeys(const Now& now, uint64_t* offset, KeyListStep* step) cons
       for (int i = 0; i < entries; i++) {
         const Ref ref = bucket->refs[i];
         step->work += kListEntryWork;
-        if (!IsListed(At(ref), now)) continue;
+        if (IsStub(At(ref)) || IsDead(At(ref)) || !IsListed(At(ref), now, StaleIs::kAbsent)) continue;
         const std::string_view key = memory_->KeyOf(At(ref));
         if (key.substr(0, step->prefix.size()) != step->prefix) continue;
         const uint64_t at = HashTable::OrderOf(HashOf(key));
@@ -48,12 +48,6 @@ bool Entries::ListKeys(const Now& now, uint64_t* offset, KeyListStep* step) cons
     *offset = last + 1;
   }
   return false;
-}
-
-// As for walks: entries with values, which a request would find.
-bool Entries::IsListed(const EntryHeader* entry, const Now& now) const {
-  return !IsStub(entry) && !IsDead(entry) && !IsNegative(entry) && !IsExpired(entry, now) && !IsStale(entry, now) &&
-         !IsPlaceholder(entry);
 }
 
 bool Entries::EmitKey(Ref ref, KeyListStep* step) const {

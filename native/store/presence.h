@@ -49,6 +49,13 @@ struct Found {
 enum class StaleIs : uint8_t { kAbsent, kLive };
 inline StaleIs StaleTo(const Request& request) { return request.accepts_stale ? StaleIs::kLive : StaleIs::kAbsent; }
 
+// Walks and lists of keys tell of the entry: it has a value that a request would find. REQUIRES: it is neither a stub
+// nor dead.
+inline bool IsListed(const EntryHeader* entry, const Now& now, StaleIs stale_is) {
+  const bool is_absent = (entry->flags & kEntryNegative) != 0 || IsExpired(entry, now) || IsPlaceholder(entry);
+  return !is_absent && !(stale_is == StaleIs::kAbsent && IsStale(entry, now));
+}
+
 // kStored: the verb goes on. Otherwise its answer; nothing is changed.
 constexpr Status MeetPresence(const Request& request, Presence presence) {
   const bool is_live = presence == Presence::kLive;

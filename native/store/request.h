@@ -45,6 +45,10 @@ enum class Verb : uint8_t {
 };
 
 constexpr bool IsConcat(Verb verb) { return verb == Verb::kAppend || verb == Verb::kPrepend; }
+// The verbs of commands with a data block.
+constexpr bool IsStorage(Verb verb) {
+  return verb == Verb::kSet || verb == Verb::kAdd || verb == Verb::kReplace || verb == Verb::kCas || IsConcat(verb);
+}
 
 enum class Status : uint8_t {
   kStored,

@@ -117,7 +117,6 @@ void Walks::Step(int slot, WalkStep* step) {
   WalkState* walk = &state_->slots[slot];
   const bool oldest_first = walk->order == static_cast<uint8_t>(Cursor::Order::kOldestFirst);
   const auto bit = static_cast<uint8_t>(1 << slot);
-  const bool stale_is_absent = step->stale_is == StaleIs::kAbsent;
   step->emitted = 0;
   step->bytes_needed = 0;
   walk->last_step = ++state_->steps;
@@ -126,9 +125,7 @@ void Walks::Step(int slot, WalkStep* step) {
     EntryHeader* entry = memory_->At(walk->next);
     const Ref next = oldest_first ? entry->lru_prev : entry->lru_next;
     if (((WalkBitsOf(entry) ^ state_->parity) & bit) != 0) {
-      const bool is_absent = (entry->flags & kEntryNegative) != 0 || IsExpired(entry, step->now) ||
-                             (stale_is_absent && IsStale(entry, step->now)) || IsPlaceholder(entry);
-      if (step->count != 0 && !is_absent && !Emit(entry, step)) break;
+      if (step->count != 0 && IsListed(entry, step->now, step->stale_is) && !Emit(entry, step)) break;
       SetWalkBits(entry, WalkBitsOf(entry) ^ bit);
       walk->unemitted--;
     }

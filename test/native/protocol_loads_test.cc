@@ -17,6 +17,8 @@
 namespace cairn {
 namespace {
 
+using test::Hit;
+using test::kLoadFailed;
 using test::ProtocolClient;
 using test::ProtocolServer;
 using test::Set;
@@ -24,13 +26,8 @@ using test::TestDatabase;
 using test::TestLog;
 using Next = Session::Next;
 
-constexpr std::string_view kFailed = "SERVER_ERROR the value could not be loaded\r\n";
 constexpr std::string_view kTooMany = "SERVER_ERROR too many values are being loaded\r\n";
 constexpr std::string_view kNotResident = "SERVER_ERROR the value is not in memory\r\n";
-
-std::string Hit(std::string_view key, std::string_view value) {
-  return "VALUE " + std::string(key) + " 0 " + std::to_string(value.size()) + "\r\n" + std::string(value) + "\r\n";
-}
 
 // A line and its block.
 std::string Storage(std::string_view line, std::string_view value) {
@@ -139,7 +136,7 @@ TEST(ProtocolLoads, TheAnswersAreTheSameHoweverThePipelineIsCut) {
     ProtocolClient client(&loading.server);
     expected = loading.Ask(&client, pipeline);
     EXPECT_EQ(expected, Hit("a", "one") + "END\r\nSTORED\r\n" + Hit("a", "one") + Hit("b", "B") + Hit("c", "three") +
-                            "END\r\nSTORED\r\n42\r\n" + std::string(kFailed) + Hit("n", "42") + "END\r\n" +
+                            "END\r\nSTORED\r\n42\r\n" + std::string(kLoadFailed) + Hit("n", "42") + "END\r\n" +
                             Hit("c", "threexy") + Hit("d", "D") + "END\r\n" + Hit("e", "") + Hit("a", "one") +
                             "END\r\nTOUCHED\r\nEXISTS\r\nMN\r\n");
   }
@@ -227,19 +224,19 @@ TEST(ProtocolLoads, ALoadThatFailsRefusesItsRequestOnly) {
     }
     const std::string line = bad.substr(0, bad.find("\r\n"));
     const bool is_quiet = line.ends_with("noreply");
-    EXPECT_EQ(loading.Ask(&client, bad + "mn\r\n"), std::string(is_quiet ? "" : kFailed) + "MN\r\n") << line;
+    EXPECT_EQ(loading.Ask(&client, bad + "mn\r\n"), std::string(is_quiet ? "" : kLoadFailed) + "MN\r\n") << line;
     EXPECT_TRUE(client.next == Next::kRead);
     // The next request tries again.
     EXPECT_EQ(client.Send("get bad\r\n"), "") << line;
-    EXPECT_EQ(loading.Await(&client), kFailed);
+    EXPECT_EQ(loading.Await(&client), kLoadFailed);
     EXPECT_EQ(loading.server.loads()->load_count(), 0u);
   }
   LoadingServer loading;
   loading.database.rows = {{"a", "1"}, {"c", "3"}};
   ProtocolClient client(&loading.server);
   EXPECT_EQ(loading.Ask(&client, "get a bad c\r\nget c\r\n"),
-            Hit("a", "1") + std::string(kFailed) + Hit("c", "3") + "END\r\n");
-  EXPECT_EQ(loading.Ask(&client, "gat 0 bad a\r\n"), kFailed);
+            Hit("a", "1") + std::string(kLoadFailed) + Hit("c", "3") + "END\r\n");
+  EXPECT_EQ(loading.Ask(&client, "gat 0 bad a\r\n"), kLoadFailed);
   EXPECT_EQ(loading.Stat("get_misses"), "0");
 }
 
@@ -362,7 +359,7 @@ TEST(ProtocolLoads, AGetAndTouchThatIsRefusedIsNeitherAHitNorAMiss) {
   LoadingServer loading;
   loading.database.rows["a"] = "1";
   ProtocolClient client(&loading.server);
-  EXPECT_EQ(loading.Ask(&client, "gat 0 bad\r\n"), kFailed);
+  EXPECT_EQ(loading.Ask(&client, "gat 0 bad\r\n"), kLoadFailed);
   EXPECT_EQ(loading.Stat("get_touch_misses") + loading.Stat("touch_misses"), "0");
   EXPECT_EQ(loading.Ask(&client, "gat 0 a\r\ngat 0 none\r\n"), Hit("a", "1") + "END\r\nEND\r\n");
 }

@@ -13,6 +13,7 @@
 namespace cairn {
 namespace {
 
+using test::Hit;
 using test::ProtocolClient;
 using test::ProtocolServer;
 using test::Set;
@@ -22,10 +23,6 @@ using Health = LogView::Health;
 
 constexpr std::string_view kFull = "SERVER_ERROR the log is full\r\n";
 constexpr std::string_view kFailed = "SERVER_ERROR the log cannot be written\r\n";
-
-std::string Hit(std::string_view key, std::string_view value) {
-  return "VALUE " + std::string(key) + " 0 " + std::to_string(value.size()) + "\r\n" + std::string(value) + "\r\n";
-}
 
 // Counts how often it is woken.
 class CountingWaker final : public Waker {

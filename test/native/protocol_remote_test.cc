@@ -20,7 +20,9 @@ namespace cairn {
 namespace {
 
 using test::CountPacket;
+using test::Hit;
 using test::KeyPacket;
+using test::kLoadFailed;
 using test::Noop;
 using test::PacketOf;
 using test::ProtocolClient;
@@ -32,12 +34,6 @@ using test::TestLog;
 using test::Told;
 using test::TouchPacket;
 using Next = Session::Next;
-
-constexpr std::string_view kFailed = "SERVER_ERROR the value could not be loaded\r\n";
-
-std::string Hit(std::string_view key, std::string_view value) {
-  return "VALUE " + std::string(key) + " 0 " + std::to_string(value.size()) + "\r\n" + std::string(value) + "\r\n";
-}
 
 StoreOptions WithBackend() {
   StoreOptions options = ProtocolServer::SmallStore();
@@ -268,8 +264,8 @@ TEST(ProtocolRemote, ALoadThatFailsIsToldInItsPlace) {
   RemoteServer remote;
   ProtocolClient client(&remote.server);
   EXPECT_EQ(client.Send("get a\r\nget bad n\r\n" + Set("b", "2") + "incr bad 1\r\nget n\r\n"), "");
-  EXPECT_EQ(remote.Await(&client), Hit("a", "1") + "END\r\n" + std::string(kFailed) + "STORED\r\n" +
-                                       std::string(kFailed) + Hit("n", "7") + "END\r\n");
+  EXPECT_EQ(remote.Await(&client), Hit("a", "1") + "END\r\n" + std::string(kLoadFailed) + "STORED\r\n" +
+                                       std::string(kLoadFailed) + Hit("n", "7") + "END\r\n");
 }
 
 TEST(ProtocolRemote, AClientThatLeavesGivesAllItsLoadsBack) {
@@ -441,7 +437,7 @@ TEST(ProtocolRemote, RepliesHeldBehindASlotLeaveWithItIfTheyWereCommittedMeanwhi
   EXPECT_EQ(logged.Commit(), "");
   EXPECT_TRUE(logged.at.database.Serve());
   EXPECT_EQ(logged.client.ContinueOnce(),
-            std::string(kFailed) + "STORED\r\n" + std::string(kFailed) + "STORED\r\nMN\r\n");
+            std::string(kLoadFailed) + "STORED\r\n" + std::string(kLoadFailed) + "STORED\r\nMN\r\n");
   EXPECT_FALSE(logged.client.session()->waits());
 }
 
@@ -659,7 +655,7 @@ TEST(ProtocolRemote, RandomStreamsAnswerAsIfAllValuesHadBeenInMemory) {
         const size_t bad = std::min(stream.find("get bad ", at), stream.size());
         expected += reference.Send(std::string_view(stream).substr(at, bad - at));
         if (bad == stream.size()) break;
-        expected += kFailed;
+        expected += kLoadFailed;
         at = stream.find('\n', bad) + 1;
       }
     }
@@ -723,7 +719,7 @@ TEST(ProtocolRemote, TheAnswersAreTheSameHoweverAStreamIsCut) {
       EXPECT_EQ(expected, "00:00=1 0d:00=7 0e:00 05:00=8 00:86=the value could not be loaded 00:00=B 1d:00=1xy 0a:00");
     } else {
       EXPECT_EQ(expected, Hit("a", "1") + "END\r\nSTORED\r\nVA 1\r\n7\r\nSTORED\r\n" + Hit("b", "B") + Hit("a", "1xy") +
-                              Hit("n", "7") + "END\r\nHD\r\n" + std::string(kFailed) +
+                              Hit("n", "7") + "END\r\nHD\r\n" + std::string(kLoadFailed) +
                               "MN\r\nVA 1\r\n9\r\nSTORED\r\nOK\r\n" + Hit("b", "BB") + "END\r\n" + "NF\r\n" +
                               Hit("n", "9") + Hit("a", "new") + "END\r\nMN\r\n");
     }

@@ -26,6 +26,12 @@ inline std::string Set(std::string_view key, std::string_view value) {
   return "set " + std::string(key) + " 0 0 " + std::to_string(value.size()) + "\r\n" + std::string(value) + "\r\n";
 }
 
+// The reply to a get of one key, without its end.
+inline std::string Hit(std::string_view key, std::string_view value) {
+  return "VALUE " + std::string(key) + " 0 " + std::to_string(value.size()) + "\r\n" + std::string(value) + "\r\n";
+}
+inline constexpr std::string_view kLoadFailed = "SERVER_ERROR the value could not be loaded\r\n";
+
 // A store and the service over it, with a clock that stands still until it is moved. If the store has a backend, the
 // service reads through it, by the loads that TestDatabase serves.
 class ProtocolServer {
