@@ -60,8 +60,7 @@ export async function listen(
     return true;
   } catch (cause) {
     server.close();
-    const { code } = cause as NodeJS.ErrnoException;
-    if ('host' in listener && listener.optional && (code === 'EADDRNOTAVAIL' || code === 'EAFNOSUPPORT')) return false;
+    if ('host' in listener && listener.optional && isMissing(cause as NodeJS.ErrnoException)) return false;
     throw listenError(listener, cause as NodeJS.ErrnoException);
   }
 }
@@ -76,6 +75,16 @@ function withMode(mode: number, listen: () => void): void {
   } finally {
     process.umask(before);
   }
+}
+
+/** The machine has no such address: no error where it is optional. */
+export function isMissing({ code }: NodeJS.ErrnoException): boolean {
+  return code === 'EADDRNOTAVAIL' || code === 'EAFNOSUPPORT';
+}
+
+/** One end of a connection, as memcached has it in `stats conns`: `tcp:127.0.0.1:11211`, `tcp6:[::1]:11211`. */
+export function endName(transport: 'tcp' | 'udp', host = '', port = 0): string {
+  return host.includes(':') ? `${transport}6:[${host}]:${port}` : `${transport}:${host}:${port}`;
 }
 
 /** The error of an address that cannot be listened on. */

@@ -9,7 +9,7 @@ import { THREADS_MAX } from '../limits.ts';
 import { holdAwake, type Looker, lookers } from '../native/wake.ts';
 import { native } from '../native.ts';
 import type { DisconnectReason, Front, FrontLimits, FrontOwner, ServerAddress } from './front.ts';
-import { type ListenOptions, listenError, portFor, removeStaleSocket } from './listen.ts';
+import { isMissing, type ListenOptions, listenError, portFor, removeStaleSocket } from './listen.ts';
 import type { Listener } from './listeners.ts';
 import { AckCode, protocolCodeOf, sessions } from './native-session.ts';
 
@@ -118,8 +118,7 @@ export class NativeFront implements Front {
         { syscall: 'listen' },
         'path' in listener ? { address: listener.path } : { address: address.host, port: address.port },
       );
-      const isMissing = cause.code === 'EADDRNOTAVAIL' || cause.code === 'EAFNOSUPPORT';
-      if ('host' in listener && listener.optional && isMissing) return;
+      if ('host' in listener && listener.optional && isMissing(cause)) return;
       throw listenError(listener, cause);
     }
     this.#holdAwake(true);

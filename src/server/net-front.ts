@@ -8,7 +8,7 @@ import { type Looker, lookers } from '../native/wake.ts';
 import type { TlsVerify } from '../options.ts';
 import { Connection, type ConnectionOwner } from './connection.ts';
 import type { Front, FrontLimits, FrontOwner, ServerAddress } from './front.ts';
-import { type ListenOptions, listen, portFor } from './listen.ts';
+import { endName, type ListenOptions, listen, portFor } from './listen.ts';
 import type { Listener } from './listeners.ts';
 import { AckCode, ensureOutput, Handshakes, protocolCodeOf, sessions } from './native-session.ts';
 import { type BudgetOwner, OutputBudget } from './output-budget.ts';
@@ -240,6 +240,6 @@ function endsOf(socket: Socket, addresses: readonly ServerAddress[]): [peer: str
     const unix = addresses.find((address) => 'path' in address);
     return ['unix:', `unix:${unix?.path ?? ''}`];
   }
-  const end = (address = '', port = 0) => `tcp${address.includes(':') ? `6:[${address}]` : `:${address}`}:${port}`;
-  return [end(socket.remoteAddress, socket.remotePort), end(socket.localAddress, socket.localPort)];
+  const { remoteAddress, remotePort, localAddress, localPort } = socket;
+  return [endName('tcp', remoteAddress, remotePort), endName('tcp', localAddress, localPort)];
 }

@@ -15,7 +15,7 @@ import { createSocket, type Socket } from 'node:dgram';
 import type { AddressInfo } from 'node:net';
 import { type Looker, lookers } from '../native/wake.ts';
 import type { FrontOwner, ServerAddress } from './front.ts';
-import { listenError, portFor } from './listen.ts';
+import { endName, isMissing, listenError, portFor } from './listen.ts';
 import type { UdpListener } from './listeners.ts';
 import {
   AckCode,
@@ -88,7 +88,7 @@ export class UdpPort {
     }
     this.#sockets.push(socket);
     const { address: host, port } = socket.address() as AddressInfo;
-    const own = nameOf(host, port);
+    const own = endName('udp', host, port);
     socket.on('error', (error) => this.#owner.failed(error));
     const codes = [AckCode[listener.ack], protocolCodeOf(listener)] as const;
     socket.on('message', (message, from) => this.#receive(socket, own, message, from, codes));
@@ -143,7 +143,7 @@ export class UdpPort {
       requestId: message.readUInt16BE(0),
       port,
       address,
-      session: sessions.openSession(this.#service, nameOf(address, port), own, ...codes),
+      session: sessions.openSession(this.#service, endName('udp', address, port), own, ...codes),
       replies: [],
       replyBytes: 0,
       slowed: undefined,
@@ -252,13 +252,7 @@ async function bind(listener: UdpListener, port: number): Promise<Socket | undef
     return socket;
   } catch (cause) {
     socket.close();
-    const { code } = cause as NodeJS.ErrnoException;
-    if (optional && (code === 'EADDRNOTAVAIL' || code === 'EAFNOSUPPORT')) return undefined;
+    if (optional && isMissing(cause as NodeJS.ErrnoException)) return undefined;
     throw listenError(listener, cause as NodeJS.ErrnoException);
   }
-}
-
-/** As memcached has it in `stats conns`. */
-function nameOf(host: string, port: number): string {
-  return host.includes(':') ? `udp6:[${host}]:${port}` : `udp:${host}:${port}`;
 }

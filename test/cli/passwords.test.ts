@@ -1,58 +1,40 @@
 // Passwords on the command line: memcached's -Y and -S, their files and variables, what is said of addresses that
 // others reach, and that no password is printed.
 
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import { beforeEach, describe, expect, test } from 'vitest';
 import { packet } from '../support/binary-packets.ts';
 import { SERVER_TLS_FLAGS } from '../support/certificates.ts';
 import { MemcachedSocket } from '../support/memcached-socket.ts';
-import { type ServeProcess, startCli, startServe } from '../support/serve-process.ts';
+import { startCli } from '../support/serve-process.ts';
+import { ServedFolder } from '../support/served-folder.ts';
 import { skipUnless } from '../support/skip.ts';
 
 const SECRET = 'correcthorse';
 const TOKEN = `set any 0 0 ${5 + SECRET.length}\r\nuser ${SECRET}\r\n`;
 const PLAIN = packet(0x21, { key: 'PLAIN', value: `\0user\0${SECRET}` }).toString('latin1');
 
-const cleanUps: (() => unknown)[] = [];
-let folder: string;
+const folder = new ServedFolder('passwords');
 let file: string;
 beforeEach(() => {
-  folder = mkdtempSync(join(tmpdir(), 'cairn-passwords-'));
-  file = join(folder, 'passwords');
+  file = join(folder.path, 'passwords');
   writeFileSync(file, `user:${SECRET}\n`);
 });
-afterEach(async () => {
-  for (const cleanUp of cleanUps.splice(0).reverse()) await cleanUp();
-  rmSync(folder, { recursive: true, force: true });
-});
-
-async function serve(options: readonly string[], env?: NodeJS.ProcessEnv): Promise<ServeProcess> {
-  const server = await startServe(options, env);
-  cleanUps.push(() => server.stop());
-  return server;
-}
-
-async function open(server: ServeProcess): Promise<MemcachedSocket> {
-  const client = await MemcachedSocket.open(server.port);
-  cleanUps.push(() => client.destroy());
-  return client;
-}
 
 const posixTest = skipUnless(process.platform !== 'win32', 'Windows has no signals', 'platform');
 const linuxTest = skipUnless(process.platform === 'linux', 'only Linux shows arguments and variables', 'platform');
 
 describe('clients log in', () => {
   test('to the text protocol, with the file of a flag, a variable or a configuration', async () => {
-    const config = join(folder, 'cairn.json');
+    const config = join(folder.path, 'cairn.json');
     writeFileSync(config, JSON.stringify({ authFile: file }));
     for (const server of [
-      await serve(['-Y', file]),
-      await serve([], { CAIRN_AUTH_FILE: file }),
-      await serve(['--config', config]),
+      await folder.serve(['-Y', file]),
+      await folder.serve([], { CAIRN_AUTH_FILE: file }),
+      await folder.serve(['--config', config]),
     ]) {
-      const client = await open(server);
+      const client = await folder.open(server);
       expect(await client.ask('get k\r\n')).toBe('CLIENT_ERROR unauthenticated\r\n');
       expect(await client.ask(TOKEN)).toBe('STORED\r\n');
       expect(await client.ask('mn\r\n')).toBe('MN\r\n');
@@ -61,26 +43,26 @@ describe('clients log in', () => {
   });
 
   test('to the binary protocol, with the file of a flag, a variable, a configuration or memcached', async () => {
-    const config = join(folder, 'cairn.json');
+    const config = join(folder.path, 'cairn.json');
     writeFileSync(config, JSON.stringify({ saslFile: file }));
     for (const server of [
-      await serve(['-S', '--sasl-file', file]),
-      await serve(['--sasl-file', file, '-B', 'binary']),
-      await serve(['-S'], { MEMCACHED_SASL_PWDB: file }),
-      await serve(['-S'], { CAIRN_SASL_FILE: file, MEMCACHED_SASL_PWDB: '/no/such' }),
-      await serve(['--config', config]),
+      await folder.serve(['-S', '--sasl-file', file]),
+      await folder.serve(['--sasl-file', file, '-B', 'binary']),
+      await folder.serve(['-S'], { MEMCACHED_SASL_PWDB: file }),
+      await folder.serve(['-S'], { CAIRN_SASL_FILE: file, MEMCACHED_SASL_PWDB: '/no/such' }),
+      await folder.serve(['--config', config]),
     ]) {
-      const client = await open(server);
+      const client = await folder.open(server);
       expect(await client.ask(PLAIN, 'Authenticated')).toMatch(/Authenticated$/);
       expect(server.stderr).toBe('');
     }
     // As memcached does without -S.
-    const other = await open(await serve([], { MEMCACHED_SASL_PWDB: '/no/such' }));
+    const other = await folder.open(await folder.serve([], { MEMCACHED_SASL_PWDB: '/no/such' }));
     expect(await other.ask('mn\r\n')).toBe('MN\r\n');
   });
 
   posixTest('with other passwords after SIGHUP', async () => {
-    const server = await serve(['-Y', file, ...SERVER_TLS_FLAGS, '-l', 'notls:127.0.0.1:0']);
+    const server = await folder.serve(['-Y', file, ...SERVER_TLS_FLAGS, '-l', 'notls:127.0.0.1:0']);
     writeFileSync(file, 'user:another\n');
     server.child.kill('SIGHUP');
     await server.printed('The certificates are read again; open connections go on');
@@ -89,7 +71,7 @@ describe('clients log in', () => {
     server.child.kill('SIGHUP');
     await server.printed(`The passwords stay as they were: Cannot use -Y ${file}: line 1 is not user:password`);
     const client = await MemcachedSocket.open(Number(/and 127\.0\.0\.1:(\d+)/.exec(server.stdout)![1]));
-    cleanUps.push(() => client.destroy());
+    folder.atEnd(() => client.destroy());
     expect(await client.ask(TOKEN)).toBe('CLIENT_ERROR authentication failure\r\n');
     expect(await client.ask('set any 0 0 12\r\nuser another\r\n')).toBe('STORED\r\n');
   });
@@ -97,8 +79,8 @@ describe('clients log in', () => {
 
 describe('an address that others reach', () => {
   test('is served with --data, where clients log in', async () => {
-    const server = startCli(['serve', '-p', '-1', '-l', '0.0.0.0', '--data', join(folder, 'data'), '-Y', file]);
-    cleanUps.push(() => server.stop());
+    const server = startCli(['serve', '-p', '-1', '-l', '0.0.0.0', '--data', join(folder.path, 'data'), '-Y', file]);
+    folder.atEnd(() => server.stop());
     await server.printed(/Listening on 0\.0\.0\.0:\d+/);
     await server.printed(/0\.0\.0\.0:\d+ can be reached from elsewhere, and passwords are sent there as they are: -Z/);
     expect(server.stderr).not.toContain('no client is asked for a password');
@@ -106,8 +88,8 @@ describe('an address that others reach', () => {
 
   test('has no warning with TLS', async () => {
     const flags = [...SERVER_TLS_FLAGS, '-Y', file];
-    const server = startCli(['serve', '-p', '-1', '-l', '0.0.0.0', '--data', join(folder, 'data'), ...flags]);
-    cleanUps.push(() => server.stop());
+    const server = startCli(['serve', '-p', '-1', '-l', '0.0.0.0', '--data', join(folder.path, 'data'), ...flags]);
+    folder.atEnd(() => server.stop());
     await server.printed(/Listening on 0\.0\.0\.0:\d+/);
     await server.stop();
     expect(server.stderr).not.toContain('Warning');
@@ -127,8 +109,8 @@ describe('is refused by name', () => {
     ],
     ['a missing file', () => ['-Y', '/no/such'], 'Cannot use -Y /no/such: there is no such file'],
   ])('%s', async (_, flags, message) => {
-    const cli = startCli(['serve', '-p', '-1', '--data', join(folder, 'data'), ...flags(file)]);
-    cleanUps.push(() => cli.stop());
+    const cli = startCli(['serve', '-p', '-1', '--data', join(folder.path, 'data'), ...flags(file)]);
+    folder.atEnd(() => cli.stop());
     expect((await cli.ended).code).toBe(1);
     expect(cli.stderr).toContain(message);
     expect(cli.stdout).toBe('');
@@ -136,8 +118,8 @@ describe('is refused by name', () => {
 });
 
 linuxTest('no password is in what is printed, in arguments, in variables or in statistics', async () => {
-  const server = await serve(['-vv', '-Y', file], { CAIRN_VERBOSITY: '2' });
-  const client = await open(server);
+  const server = await folder.serve(['-vv', '-Y', file], { CAIRN_VERBOSITY: '2' });
+  const client = await folder.open(server);
   const wrong = TOKEN.replace(SECRET, SECRET.toUpperCase());
   expect(await client.ask(wrong)).toBe('CLIENT_ERROR authentication failure\r\n');
   expect(await client.ask(TOKEN)).toBe('STORED\r\n');
@@ -145,7 +127,7 @@ linuxTest('no password is in what is printed, in arguments, in variables or in s
   const asked: string[] = [];
   for (const topic of topics) asked.push(await client.ask(`stats${topic}\r\n`, 'END\r\n'));
   const config = startCli(['config', '-Y', file]);
-  cleanUps.push(() => config.stop());
+  folder.atEnd(() => config.stop());
   await config.ended;
   const { pid } = server.child;
   const told = ['cmdline', 'environ'].map((name) => readFileSync(`/proc/${pid}/${name}`, 'latin1'));

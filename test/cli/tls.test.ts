@@ -1,36 +1,22 @@
 // TLS on the command line: memcached's names, files and variables, and what is read again while the server runs.
 
 import { execFile, spawnSync } from 'node:child_process';
-import { copyFileSync, existsSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { copyFileSync, existsSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import type { TLSSocket } from 'node:tls';
-import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import { describe, expect, test } from 'vitest';
 import { extendedOf } from '../../src/cli/memcached-options.ts';
 import { certificateFile, SERVER_TLS, SERVER_TLS_FLAGS } from '../support/certificates.ts';
 import { MemcachedSocket } from '../support/memcached-socket.ts';
-import { type ServeProcess, startCli, startServe } from '../support/serve-process.ts';
+import { startCli } from '../support/serve-process.ts';
+import { ServedFolder } from '../support/served-folder.ts';
 import { skipUnless } from '../support/skip.ts';
 
-const cleanUps: (() => unknown)[] = [];
-let folder: string;
-beforeEach(() => {
-  folder = mkdtempSync(join(tmpdir(), 'cairn-tls-'));
-});
-afterEach(async () => {
-  for (const cleanUp of cleanUps.splice(0).reverse()) await cleanUp();
-  rmSync(folder, { recursive: true, force: true });
-});
-
-async function serve(options: readonly string[], env?: NodeJS.ProcessEnv): Promise<ServeProcess> {
-  const server = await startServe(options, env);
-  cleanUps.push(() => server.stop());
-  return server;
-}
+const folder = new ServedFolder('tls');
 
 async function secure(port: number): Promise<MemcachedSocket> {
   const client = await MemcachedSocket.secure(port);
-  cleanUps.push(() => client.destroy());
+  folder.atEnd(() => client.destroy());
   return client;
 }
 
@@ -52,7 +38,7 @@ test("memcached's options of TLS are ours, by their numbers", () => {
 
 describe('a server of TLS', () => {
   test('says where it has TLS, and serves there and elsewhere', async () => {
-    const server = await serve([...SERVER_TLS_FLAGS, '-o', 'ssl_wbuf_size=32', '-l', 'notls:127.0.0.1:0']);
+    const server = await folder.serve([...SERVER_TLS_FLAGS, '-o', 'ssl_wbuf_size=32', '-l', 'notls:127.0.0.1:0']);
     expect(server.stdout).toMatch(/^Listening on 127\.0\.0\.1:\d+ \(TLS\) and 127\.0\.0\.1:\d+$/m);
     await server.printed('Without effect here: -o ssl_wbuf_size');
     expect(await (await secure(server.port)).ask('set k 0 0 1\r\n1\r\n')).toBe('STORED\r\n');
@@ -62,25 +48,25 @@ describe('a server of TLS', () => {
   });
 
   test('gets its certificates from variables, or from a file', async () => {
-    const config = join(folder, 'cairn.json');
+    const config = join(folder.path, 'cairn.json');
     writeFileSync(config, JSON.stringify({ tls: SERVER_TLS }));
     for (const server of [
-      await serve([], { CAIRN_TLS_CERT: SERVER_TLS.cert, CAIRN_TLS_KEY: SERVER_TLS.key }),
-      await serve(['--config', config]),
-      await serve(['-Z', '--config', config, '-o', 'ssl_min_version=3']),
+      await folder.serve([], { CAIRN_TLS_CERT: SERVER_TLS.cert, CAIRN_TLS_KEY: SERVER_TLS.key }),
+      await folder.serve(['--config', config]),
+      await folder.serve(['-Z', '--config', config, '-o', 'ssl_min_version=3']),
     ]) {
       expect(await (await secure(server.port)).ask('mn\r\n')).toBe('MN\r\n');
     }
   });
 
   posixTest('reads them again at SIGHUP, also those that cannot be used', async () => {
-    const [cert, key] = [join(folder, 'cert'), join(folder, 'key')];
+    const [cert, key] = [join(folder.path, 'cert'), join(folder.path, 'key')];
     const use = (name: string): void => {
       copyFileSync(certificateFile(`${name}.pem`), cert);
       copyFileSync(certificateFile(`${name}.key`), key);
     };
     use('server');
-    const server = await serve(['-Z', '-o', `ssl_chain_cert=${cert},ssl_key=${key}`]);
+    const server = await folder.serve(['-Z', '-o', `ssl_chain_cert=${cert},ssl_key=${key}`]);
     const before = await secure(server.port);
     use('other');
     server.child.kill('SIGHUP');
@@ -99,7 +85,7 @@ describe('a server of TLS', () => {
   );
   const pymemcache = skipUnless(python, 'pymemcache is missing (apt-get install python3-pymemcache)');
   pymemcache('serves pymemcache', async () => {
-    const server = await serve([...SERVER_TLS_FLAGS, '-o', 'ssl_session_cache']);
+    const server = await folder.serve([...SERVER_TLS_FLAGS, '-o', 'ssl_session_cache']);
     const script = `
 import ssl
 from concurrent.futures import ThreadPoolExecutor
@@ -128,9 +114,9 @@ print('all is well')
 
 describe('is refused, by option and file', () => {
   test('before a log is opened', async () => {
-    const data = join(folder, 'data');
+    const data = join(folder.path, 'data');
     const cli = startCli(['serve', '-p', '-1', '--data', data, '-Z', '-o', 'ssl_chain_cert=/no/such']);
-    cleanUps.push(() => cli.stop());
+    folder.atEnd(() => cli.stop());
     expect((await cli.ended).code).toBe(1);
     expect(cli.stderr).toContain('Cannot read -o ssl_chain_cert /no/such: there is no such file');
     expect(existsSync(data)).toBe(false);
@@ -165,7 +151,7 @@ describe('is refused, by option and file', () => {
     ['the native front', [...SERVER_TLS_FLAGS, '--front', 'native'], "Expected --front to be 'node', since it has TLS"],
   ])('%s', async (_, options, message) => {
     const cli = startCli(['serve', '-p', '-1', ...options]);
-    cleanUps.push(() => cli.stop());
+    folder.atEnd(() => cli.stop());
     expect((await cli.ended).code).toBe(1);
     expect(cli.stderr).toContain(message);
   });
