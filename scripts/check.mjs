@@ -43,7 +43,7 @@ function chosenSteps(args) {
   return (named.length > 0 ? named : steps).filter((name) => !without.includes(name));
 }
 
-/** As much of what a failed step printed as is shown again, in characters. */
+/** As much of each output of a failed step is shown again, in characters. */
 const TAIL = 6000;
 
 /** In the step's own process: exits with 0, 1 (failed) or SKIPPED, and says why. */
@@ -56,22 +56,23 @@ async function runHere(name) {
   process.exitCode = SKIPPED;
 }
 
-/** The exit code of a step's process, and the end of what it printed. */
+/** The exit code of a step's process, and the end of its standard error and of its standard output. */
 function runApart(name) {
   const child = spawn(process.execPath, [fileURLToPath(import.meta.url), '--here', name], {
     cwd: root,
     stdio: ['ignore', 'pipe', 'pipe'],
   });
-  let tail = '';
-  for (const stream of ['stdout', 'stderr']) {
+  // Two pipes have no common order. Standard output is shown last: the list of failed tests ends it.
+  const tails = { stderr: '', stdout: '' };
+  for (const stream of Object.keys(tails)) {
     child[stream].setEncoding('utf8').on('data', (text) => {
       process[stream].write(text);
-      tail = (tail + text).slice(-TAIL);
+      tails[stream] = (tails[stream] + text).slice(-TAIL);
     });
   }
   return new Promise((resolve, reject) => {
     child.once('error', reject);
-    child.once('close', (code, signal) => resolve({ code, signal, tail }));
+    child.once('close', (code, signal) => resolve({ code, signal, tail: Object.values(tails).join('\n') }));
   });
 }
 

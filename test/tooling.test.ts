@@ -124,6 +124,26 @@ test('npm test with a word that no test file has says so', () => {
   expect(stdout).toBe('No test file matches nosuchfile: expected a part of a path, such as test/api or log/recover\n');
 });
 
+test('a run of tests ends with the names of the failed ones and what they said, however many are skipped', () => {
+  const file = join(folder, 'mixed.test.js');
+  writeFileSync(
+    file,
+    `test('fails', () => expect('this').toBe('that'));
+    for (let i = 0; i < 300; i++) test('is skipped ' + i, ({ skip }) => skip('a reason'));`,
+  );
+  const { CAIRN_TEST_REPORT: _, ...env } = process.env;
+  const args = ['run', '--root', folder, '--globals', '--reporter', join(root, 'test/support/reporter.ts')];
+  const { status, stdout } = spawnSync(process.execPath, [join(root, 'node_modules/vitest/vitest.mjs'), ...args], {
+    env,
+    encoding: 'utf8',
+  });
+  expect(status).toBe(1);
+  expect(stdout).toContain('- a reason\n    300 of mixed.test.js\n');
+  expect(stdout.slice(stdout.indexOf('Failed:\n'))).toMatch(
+    /^Failed:\n- mixed\.test\.js > fails\n {4}expected 'this' to be 'that'[^\n]*\n {4}at [^\n]*mixed\.test\.js:1:\d+\)?\n*$/,
+  );
+});
+
 describe('the version of Node', () => {
   test.each(['20.19.0', '20.20.2', '22.12.0', '22.23.3', '23.0.0', '26.1.0'])('%s is enough', (version) => {
     expect(() => checkNode(version)).not.toThrow();

@@ -8,6 +8,7 @@ import { join } from 'node:path';
 import { filesUnder } from './inputs.mjs';
 import { root } from './project.mjs';
 import { ensureNativeTests } from './steps.mjs';
+import { listTests } from './test-lists.mjs';
 
 const nothing = { passed: 0, failed: 0, skipped: [], failures: [] };
 
@@ -35,9 +36,8 @@ export function runTests(args = []) {
     const native = args.length === 0 ? runNative(folder) : nothing;
     const script = runVitest(folder, args);
     const skipped = [...native.skipped, ...script.skipped];
-    if (skipped.length > 0) console.log(`Skipped, by reason:\n${listByReason(skipped)}\n`);
     const failures = [...native.failures, ...script.failures];
-    if (failures.length > 0) console.log(`Failed:\n${failures.map(describe).join('\n')}\n`);
+    console.log(listTests({ skipped, failures }));
     const failed = native.failed + script.failed;
     console.log(`${native.passed + script.passed} passed, ${failed} failed, ${skipped.length} skipped`);
     return failed === 0;
@@ -82,19 +82,4 @@ function runVitest(folder, args) {
   });
   const report = existsSync(file) ? JSON.parse(readFileSync(file, 'utf8')) : nothing;
   return { ...report, failed: Math.max(report.failed, status === 0 ? 0 : 1) };
-}
-
-const describe = ({ name, reason }) => `- ${name}\n${reason.replace(/^/gm, '    ')}`;
-
-/** As many names are shown for a reason. */
-const NAMES = 5;
-
-function listByReason(skipped) {
-  const names = new Map();
-  for (const { name, reason } of skipped) names.set(reason, [...(names.get(reason) ?? []), `    ${name}`]);
-  const shown = (lines) => [
-    ...lines.slice(0, NAMES),
-    ...(lines.length > NAMES ? [`    and ${lines.length - NAMES} more`] : []),
-  ];
-  return [...names].map(([reason, lines]) => `- ${reason}\n${shown(lines).join('\n')}`).join('\n');
 }

@@ -1,8 +1,10 @@
-// A vitest reporter that answers "what failed, what was not tested, and why": it lists the skipped tests with their
-// reasons, or, when scripts/lib/tests.mjs runs vitest together with the native tests, leaves the lists to it in a file.
+// A vitest reporter that answers "what was not tested and why, and what failed": it counts the skipped tests by their
+// reasons and lists the failed ones at the very end, or, when scripts/lib/tests.mjs runs vitest together with the
+// native tests, leaves the lists to it in a file.
 
 import { writeFileSync } from 'node:fs';
 import type { Reporter, SerializedError, TestCase, TestModule, TestSuite } from 'vitest/node';
+import { listTests } from '../../scripts/lib/test-lists.mjs';
 
 /** What one run of a test program came to. */
 export interface TestReport {
@@ -13,7 +15,7 @@ export interface TestReport {
   failures: { name: string; reason: string }[];
 }
 
-export default class SkipReporter implements Reporter {
+export default class EndReporter implements Reporter {
   onTestRunEnd(modules: readonly TestModule[], errors: readonly SerializedError[]): void {
     const report: TestReport = { passed: 0, failed: errors.length, skipped: [], failures: [] };
     for (const error of errors) report.failures.push({ name: 'outside of all tests', reason: beginning([error]) });
@@ -34,7 +36,7 @@ export default class SkipReporter implements Reporter {
     }
     const file = process.env['CAIRN_TEST_REPORT'];
     if (file !== undefined) writeFileSync(file, JSON.stringify(report));
-    else for (const { name, reason } of report.skipped) console.log(`skipped: ${name}: ${reason}`);
+    else console.log(listTests(report));
   }
 }
 
@@ -42,7 +44,7 @@ export default class SkipReporter implements Reporter {
 function beginning(errors: readonly SerializedError[]): string {
   const [error] = errors;
   if (error === undefined) return 'no error given';
-  const at = error.stack?.split('\n').find((line) => line.includes('.test.ts:')) ?? '';
+  const at = error.stack?.split('\n').find((line) => /\.test\.[jt]s:/.test(line)) ?? '';
   return [...error.message.split('\n').slice(0, 6), at.trim()].filter((line) => line !== '').join('\n');
 }
 
