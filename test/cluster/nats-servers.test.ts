@@ -32,10 +32,9 @@ withNats.describe('three nats-servers', () => {
   const appendAtLast = (stream: string, text: string, last: number): Promise<number> =>
     vi.waitUntil(async () => {
       try {
-        return await append(stream, text, last);
-      } catch {
-        const { state } = await client.manager.streams.info(stream).catch(() => ({ state: { last_seq: last } }));
-        return state.last_seq > last ? last + 1 : undefined;
+        return (await client.stream.publish(stream, text, { expect: { lastSequence: last }, timeout: 200 })).seq;
+      } catch (error) {
+        return /wrong last sequence/.test(String(error)) ? last + 1 : undefined;
       }
     }, PATIENCE);
 
