@@ -126,6 +126,18 @@ TEST(ProtocolRemote, RequestsForOneKeyDoNotOvertakeEachOther) {
   }
 }
 
+TEST(ProtocolRemote, TheKeyOfAFilledSlotIsFreeWhileOtherSlotsWait) {
+  RemoteServer remote;
+  ProtocolClient client(&remote.server);
+  EXPECT_EQ(client.Send("get a\r\n"), "");
+  EXPECT_TRUE(remote.database.Serve());
+  EXPECT_EQ(client.Send("get n\r\n") + client.ContinueOnce(), Hit("a", "1") + "END\r\n");
+  EXPECT_TRUE(client.session()->waits());
+  EXPECT_EQ(client.Send("delete a\r\n"), "");
+  EXPECT_FALSE(remote.Has("a"));
+  EXPECT_EQ(remote.Await(&client), Hit("n", "7") + "END\r\nDELETED\r\n");
+}
+
 TEST(ProtocolRemote, AMissingKeyHoldsUpNoOtherOfItsLineOrBehindIt) {
   RemoteServer remote;
   remote.database.rows = {{"a", "1"}, {"c", "3"}, {"e", "5"}};
@@ -144,7 +156,9 @@ TEST(ProtocolRemote, AGetThatStandsBehindAnotherBeginsItsOtherLoads) {
   RemoteServer remote;
   remote.database.rows["c"] = "3";
   ProtocolClient client(&remote.server);
-  EXPECT_EQ(client.Send("get a\r\nget a c n\r\n"), "");
+  // Apart: the first of a group begins the loads of the whole group.
+  EXPECT_EQ(client.Send("get a\r\n"), "");
+  EXPECT_EQ(client.Send("get a c n\r\n"), "");
   EXPECT_EQ(remote.server.loads()->begun_count(), 3u);
   EXPECT_EQ(remote.Await(&client),
             Hit("a", "1") + "END\r\n" + Hit("a", "1") + Hit("c", "3") + Hit("n", "7") + "END\r\n");
@@ -362,6 +376,23 @@ TEST(ProtocolRemote, RepliesBehindASlotAreBoundedByTheirBytes) {
   EXPECT_TRUE(client.next == Next::kWait);
   EXPECT_EQ(remote.Await(&client), expected);
   EXPECT_TRUE(client.next == Next::kRead);
+}
+
+TEST(ProtocolRemote, WhatHasLeftCountsForNoBound) {
+  RemoteServer remote;
+  const std::string value(10'000, 'v');
+  remote.other.Send(Set("b", value));
+  ProtocolClient client(&remote.server);
+  // A slot waits at any time, and twice as much as there is room for passes through.
+  EXPECT_EQ(client.Send("get k0\r\n"), "");
+  for (size_t i = 1; i * value.size() < 2 * kOutputBytesHigh; i++) {
+    EXPECT_EQ(client.Send("get b\r\n"), "");
+    EXPECT_TRUE(remote.database.Serve());
+    EXPECT_EQ(client.Send("get k" + std::to_string(i) + "\r\n") + client.ContinueOnce(),
+              "END\r\n" + Hit("b", value) + "END\r\n");
+    EXPECT_TRUE(client.session()->waits() && client.next == Next::kRead) << i;
+  }
+  EXPECT_EQ(remote.Await(&client), "END\r\n");
 }
 
 // A client that does not take its replies stops the filling of slots, too.
