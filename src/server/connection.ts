@@ -90,7 +90,7 @@ export class Connection {
   #stoppedAt = -1;
   /** Bytes of replies that have left, and since when there are no more of them. */
   #leftBytes = 0;
-  #leftAt = 0;
+  #leftAt: number;
   #endingAt = -1;
   readonly #flushed = (error?: Error | null): void => {
     this.#resuming = false;
@@ -121,6 +121,7 @@ export class Connection {
     this.#isTls = socket instanceof TLSSocket;
     this.#session = session;
     this.#activeAt = owner.coarseNow;
+    this.#leftAt = owner.coarseNow;
     socket.on('data', (chunk: Buffer) => {
       if (this.#session < 0) return; // Ended; reading on keeps the system from resetting the connection.
       this.#activeAt = owner.coarseNow;

@@ -11,10 +11,13 @@ import { startTestService } from '../support/service.ts';
 /** Keeps what is written until `leave()`. */
 class SlowSocket extends EventEmitter {
   writableLength = 0;
+  /** With those that it keeps, as a socket of Node counts them. */
+  bytesWritten = 0;
   #written: (() => void)[] = [];
 
   write(bytes: Buffer, written?: () => void): boolean {
     this.writableLength += bytes.length;
+    this.bytesWritten += bytes.length;
     if (written !== undefined) this.#written.push(written);
     return false;
   }
@@ -43,10 +46,11 @@ afterEach(async () => {
   await cache.close();
 });
 
-test('the stall timeout counts from the last bytes that a client took, not from the first bytes of its replies', () => {
+/** A client that connects when the server has been up for this many milliseconds. */
+function connect(coarseNow: number) {
   const closed: Connection[] = [];
   const owner = {
-    coarseNow: 0,
+    coarseNow,
     setWaiting() {},
     countUnsent() {},
     tick() {},
@@ -59,6 +63,11 @@ test('the stall timeout counts from the last bytes that a client took, not from 
     owner.coarseNow += ms;
     connection.checkTimeouts(owner.coarseNow, { idleMs: 0, stallMs: 300 });
   };
+  return { connection, socket, closed, pass };
+}
+
+test('the stall timeout counts from the last bytes that a client took, not from the first bytes of its replies', () => {
+  const { connection, socket, closed, pass } = connect(0);
   cache.set('a', Buffer.alloc(900_000));
   socket.emit('data', Buffer.from('get a\r\n'.repeat(50)));
   for (let replies = 0; replies < 10; replies++) {
@@ -67,6 +76,16 @@ test('the stall timeout counts from the last bytes that a client took, not from 
     expect(connection.fault).toBeUndefined();
     socket.leave();
   }
+  pass(299);
+  expect([connection.fault, closed]).toEqual([undefined, []]);
+  pass(1);
+  expect([connection.fault, closed]).toEqual(['stalled', [connection]]);
+});
+
+test('it counts from when a client came, however long the server had been up', () => {
+  const { connection, socket, closed, pass } = connect(1_000_000);
+  socket.emit('data', Buffer.from('mn\r\n'));
+  expect(socket.writableLength).toBe(4);
   pass(299);
   expect([connection.fault, closed]).toEqual([undefined, []]);
   pass(1);
