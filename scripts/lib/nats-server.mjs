@@ -30,9 +30,9 @@ export function natsServerVersion(file) {
   return /^nats-server: v(\d+\.\d+\.\d+)/.exec(stdout ?? '')?.[1];
 }
 
-/** The nats-servers of the PATH; Debian keeps its own out of the path of users. */
+/** The nats-servers of the PATH. */
 export function installedNatsServers(env = process.env) {
-  const folders = [...new Set([...(env.PATH ?? '').split(delimiter), '/usr/sbin'])];
+  const folders = [...new Set((env.PATH ?? '').split(delimiter))];
   const files = folders.map((folder) => findProgram(program, folder)).filter((file) => file !== undefined);
   return files
     .map((file) => ({ file, version: natsServerVersion(file) }))

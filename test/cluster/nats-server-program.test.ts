@@ -1,28 +1,40 @@
 // Where the nats-server of tests and benches comes from. A Go of the test's own stands for the real one.
 
 import { execFile, spawnSync } from 'node:child_process';
-import { chmodSync, existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import {
+  chmodSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readFileSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { afterEach, beforeEach, expect, vi } from 'vitest';
-import { root } from '../../scripts/lib/project.mjs';
+import { findProgram, root } from '../../scripts/lib/project.mjs';
 import { skipUnless } from '../support/skip.ts';
 
 const withShell = skipUnless(process.platform !== 'win32', 'its programs are shell scripts', 'platform');
+
+/** What the scripts of the tests call. This machine's own Go and nats-server must not be found. */
+const TOOLS = ['chmod', 'cp', 'mkdir', 'sleep'];
 
 let folder = '';
 beforeEach(() => {
   folder = mkdtempSync(join(tmpdir(), 'cairn-program-'));
   mkdirSync(join(folder, 'bin'));
+  for (const name of TOOLS) symlinkSync(findProgram(name)!, join(folder, 'bin', name));
 });
 afterEach(() => rmSync(folder, { recursive: true, force: true }));
 
 const script = join(root, 'scripts/nats-server.mjs');
 const built = (): string => join(folder, 'cache/cairn-cache/nats-server-2.15.2/nats-server');
 const env = (more: NodeJS.ProcessEnv = {}): NodeJS.ProcessEnv => {
-  // Not the programs of this machine, except the shell's.
-  const own = { PATH: `${join(folder, 'bin')}:/bin`, XDG_CACHE_HOME: join(folder, 'cache'), FOLDER: folder };
+  const own = { PATH: join(folder, 'bin'), XDG_CACHE_HOME: join(folder, 'cache'), FOLDER: folder };
   return { ...own, ...more };
 };
 
