@@ -162,6 +162,11 @@ napi_value StartService(napi_env env, napi_callback_info info) {
     options.prefix_delimiter = delimiter[0];
     options.counts_prefixes = true;
   }
+  if (const uint64_t ms = NumberField(env, given, "slowRequestMs"); ms != 0)
+    options.request_log.slow_ns = ms * 1'000'000;
+  if (const uint64_t bytes = NumberField(env, given, "largeRequestBytes"); bytes != 0) {
+    options.request_log.large_bytes = bytes;
+  }
   options.track_sizes = NumberField(env, given, "trackSizes") != 0;
   options.enable_shutdown = NumberField(env, given, "enableShutdown") != 0;
   options.process_id = NumberField(env, given, "processId");

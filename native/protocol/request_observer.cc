@@ -5,33 +5,6 @@
 
 namespace cairn {
 
-std::string_view NameOf(CommandClass command) {
-  constexpr std::string_view kNames[] = {"get", "gets", "mg", "set", "ms", "delete", "incr", "touch", "other"};
-  static_assert(std::size(kNames) == kCommandClassCount);
-  return kNames[static_cast<size_t>(command)];
-}
-
-CommandClass ClassOf(const Request& request) {
-  if (IsStorage(request.verb)) return request.meta != nullptr ? CommandClass::kMetaSet : CommandClass::kSet;
-  switch (request.verb) {
-    case Verb::kGet:
-      return CommandClass::kGet;
-    case Verb::kMetaGet:
-      return CommandClass::kMetaGet;
-    case Verb::kDelete:
-    case Verb::kInvalidate:
-      return CommandClass::kDelete;
-    case Verb::kIncr:
-    case Verb::kDecr:
-      return CommandClass::kArithmetic;
-    case Verb::kTouch:
-    case Verb::kGetAndTouch:
-      return CommandClass::kTouch;
-    default:
-      return CommandClass::kOther;
-  }
-}
-
 // xorshift64* (S. Vigna, "An experimental exploration of Marsaglia's xorshift generators, scrambled").
 uint32_t RequestObserver::NextGap() {
   random_ ^= random_ >> 12;
@@ -48,6 +21,46 @@ void RequestObserver::Sample(CommandClass command, std::string_view key, uint64_
   if (key.empty()) return;
   by_requests_.Add(key, 1);
   if (value_bytes != 0) by_bytes_.Add(key, value_bytes);
+}
+
+uint64_t RequestObserver::TicksBelowSlow() const {
+  const uint64_t slow_ns = log_->limits().slow_ns;
+  return slow_ns == RequestLog::kNoLimit ? slow_ns : clock_->TicksBelow(slow_ns);
+}
+
+void RequestObserver::LogLarge(CommandClass command, std::string_view key, uint64_t value_bytes) {
+  LoggedRequest request;
+  request.command = command;
+  request.key = key;
+  request.client = *client_;
+  request.wall_ms = now_->wall_ms;
+  request.ns = clock_->NsOf(ReadTicks() - woken_ticks_);
+  request.bytes = value_bytes;
+  request.count = 1;
+  log_->AddLarge(request);
+}
+
+void RequestObserver::LogSlow(CommandClass command, std::string_view key, uint64_t value_bytes, uint64_t count) {
+  const uint64_t ticks = ReadTicks() - woken_ticks_;
+  // Those behind a slow one of the run have waited for it too.
+  if (run_.count == 0 && clock_->NsOf(ticks) < log_->limits().slow_ns) {
+    slow_ticks_ = TicksBelowSlow();
+    return;
+  }
+  run_.command = command;
+  run_.key = key;
+  run_.bytes = value_bytes;
+  run_.count += count;
+  run_ticks_ = ticks;
+}
+
+void RequestObserver::LogRun() {
+  run_.client = *client_;
+  run_.wall_ms = now_->wall_ms;
+  run_.ns = clock_->NsOf(run_ticks_);
+  run_.wake_up = woken_ticks_;
+  log_->AddSlow(run_);
+  run_.count = 0;
 }
 
 void RequestObserver::AddLatencies(Latencies* sum) {

@@ -1,9 +1,9 @@
-// What the requests of one thread are like, from a sample of them: how long they take (`stats latencies`) and which
-// keys are hot (`stats topkeys`).
+// What the requests of one thread are like: from a sample of them, how long they take (`stats latencies`) and which
+// keys are hot (`stats topkeys`); from all of them, which took long or have large values (request_log.h).
 //
 // Of kSampleRate requests, each key of a get-type command being one, one is looked at. The gap to the next is random,
 // between 1 and 2 * kSampleRate - 1 with kSampleRate as its mean, so that no pattern of the clients escapes. All others
-// cost a countdown in the memory of the thread.
+// cost a countdown in the memory of the thread, and a look at the time: of the gets that are looked up together, one.
 //
 // A latency begins when the front's thread is woken for bytes of clients, so it includes the requests and clients that
 // are served before it in this wake-up, and ends when its reply is composed: for a request that waits for a load or for
@@ -11,44 +11,33 @@
 // is not in it. Of a get-type command with many keys, that of the last key is the command's, so every command is
 // sampled with the same probability.
 //
+// Slow requests that follow one another in one wake-up of one client are a run. The thread counts them without a lock,
+// and gives the run to the log at the end of the session's call, so that a thread which is late is not held up further.
+//
 // Memory: 150 KiB for each thread.
-// Thread safety: IsDue(), Sample() and the times belong to one thread; any thread may read and clear.
+// Thread safety: one thread executes requests; any thread may read and clear the samples.
 // Lock order: an observer's lock is a leaf.
 #pragma once
 
 #include <array>
 #include <cstddef>
 #include <cstdint>
+#include <string>
 #include <string_view>
 #include <utility>
 #include <vector>
 
+#include "base/clock.h"
 #include "base/os.h"
 #include "base/thread_annotations.h"
 #include "base/ticks.h"
+#include "protocol/command_class.h"
 #include "protocol/latency_histogram.h"
+#include "protocol/request_log.h"
 #include "protocol/top_keys.h"
 #include "store/request.h"
 
 namespace cairn {
-
-// How the commands are counted.
-enum class CommandClass : uint8_t {
-  kGet,      // get of one key
-  kGetMany,  // get of many keys, gets
-  kMetaGet,
-  kSet,  // set, add, replace, append, prepend, cas
-  kMetaSet,
-  kDelete,      // delete, md
-  kArithmetic,  // incr, decr, ma
-  kTouch,       // touch, gat, gats
-  kOther,
-};
-inline constexpr size_t kCommandClassCount = static_cast<size_t>(CommandClass::kOther) + 1;
-// get, gets, mg, set, ms, delete, incr, touch, other.
-std::string_view NameOf(CommandClass command);
-// That of a request of the store; of a read: kGet.
-CommandClass ClassOf(const Request& request);
 
 // The bytes of the value that the reply to a read has.
 inline uint64_t SentBytes(const Outcome& outcome) { return outcome.has_value ? uint64_t{outcome.value_bytes} : 0; }
@@ -59,8 +48,14 @@ class RequestObserver {
  public:
   static constexpr uint32_t kSampleRate = 128;
 
-  // `seed`: of the gaps. `clock` outlives it.
-  RequestObserver(const TickClock* clock, uint64_t seed) : clock_(clock), random_(seed | 1), countdown_(NextGap()) {}
+  // `seed`: of the gaps. `clock` and `log` outlive it.
+  RequestObserver(const TickClock* clock, RequestLog* log, uint64_t seed)
+      : clock_(clock),
+        log_(log),
+        slow_ticks_(TicksBelowSlow()),
+        large_bytes_(log->limits().large_bytes),
+        random_(seed | 1),
+        countdown_(NextGap()) {}
   RequestObserver(const RequestObserver&) = delete;
   RequestObserver& operator=(const RequestObserver&) = delete;
 
@@ -69,8 +64,17 @@ class RequestObserver {
   // The front's thread has been woken; the bytes that it finds are served from now on.
   void BeginWakeUp() { woken_ticks_ = ReadTicks(); }
   // The same for requests that have waited since an earlier one. Returns when the thread has been woken.
-  uint64_t BeginWakeUpAt(uint64_t ticks) { return std::exchange(woken_ticks_, ticks); }
+  uint64_t BeginWakeUpAt(uint64_t ticks) {
+    EndRun();
+    return std::exchange(woken_ticks_, ticks);
+  }
   uint64_t woken_ticks() const { return woken_ticks_; }
+  // The requests until EndCall() are those of a client with this name, and are executed at this time.
+  void BeginCall(const std::string* client, const Now* now) {
+    client_ = client;
+    now_ = now;
+  }
+  void EndCall() { EndRun(); }
 
   // Called once for each request when its reply has been composed. True: Sample() it.
   bool IsDue() { return --countdown_ == 0; }
@@ -81,12 +85,25 @@ class RequestObserver {
   void Observe(const Request& request, uint64_t value_bytes) {
     if (IsDue()) [[unlikely]]
       Sample(ClassOf(request), request.key, value_bytes);
+    if (IsLarge(value_bytes)) [[unlikely]]
+      LogLarge(ClassOf(request), request.key, value_bytes);
+    if (IsSlow()) [[unlikely]]
+      LogSlow(ClassOf(request), request.key, value_bytes);
   }
   // The same for a command of this class, with a key or without one.
   void ObserveCommand(CommandClass command, std::string_view key = {}) {
     if (IsDue()) [[unlikely]]
       Sample(command, key, 0);
+    if (IsSlow()) [[unlikely]]
+      LogSlow(command, key, 0);
   }
+  // For requests that are not given to Observe(). True: LogLarge() it.
+  bool IsLarge(uint64_t value_bytes) const { return value_bytes >= large_bytes_; }
+  void LogLarge(CommandClass command, std::string_view key, uint64_t value_bytes);
+  // True: the requests that have just been answered may be slow, and LogSlow() decides.
+  bool IsSlow() const { return ReadTicks() - woken_ticks_ >= slow_ticks_; }
+  // `count`: how many requests have been answered, of which this is the last.
+  void LogSlow(CommandClass command, std::string_view key, uint64_t value_bytes, uint64_t count = 1);
 
   // ---- any thread ----
 
@@ -96,8 +113,21 @@ class RequestObserver {
 
  private:
   uint32_t NextGap();
+  uint64_t TicksBelowSlow() const;
+  void EndRun() {
+    if (run_.count != 0) [[unlikely]]
+      LogRun();
+  }
+  void LogRun();
 
   const TickClock* const clock_;
+  RequestLog* const log_;
+  uint64_t slow_ticks_;  // fewer than a slow request takes
+  const uint64_t large_bytes_;
+  const std::string* client_ = nullptr;
+  const Now* now_ = nullptr;
+  LoggedRequest run_;  // of `count` requests
+  uint64_t run_ticks_ = 0;
   uint64_t random_;
   uint32_t countdown_;
   uint64_t woken_ticks_ = ReadTicks();

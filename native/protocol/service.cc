@@ -73,6 +73,7 @@ size_t Service::ConnectionCount() {
 void Service::ResetStats() {
   store_->ResetStats();
   samples_.Clear();
+  request_log_.Clear();
   prefixes_.Clear();
   OsLockGuard guard(&lock_);
   baseline_ = Sum();
@@ -115,7 +116,7 @@ Workbench::Workbench(Service* service, PinnedValues* pinned)
     : service_(service),
       pinned_(pinned),
       events_(service->watch_hub()->last_number(), &service->own_counters_, service->wakers_.get()),
-      observer_(&service->tick_clock_, DrawSeed()) {
+      observer_(&service->tick_clock_, &service->request_log_, DrawSeed()) {
   service->watch_hub()->AddLog(&events_);
   service->samples()->Add(&observer_);
   for (Request& request : group_.requests) request.reads_through = service->loads() != nullptr;

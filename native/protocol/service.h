@@ -31,6 +31,7 @@
 #include "protocol/limits.h"
 #include "protocol/pinned_values.h"
 #include "protocol/prefix_stats.h"
+#include "protocol/request_log.h"
 #include "protocol/request_observer.h"
 #include "protocol/scan_cursor.h"
 #include "protocol/test_loads.h"
@@ -80,6 +81,8 @@ class Service {
     // -D: requests are counted by the prefix of their keys from the start; see PrefixStats.
     char prefix_delimiter = ':';
     bool counts_prefixes = false;
+    // Which requests `stats slow` and `stats large` list.
+    RequestLog::Limits request_log;
     // -o track_sizes: `stats sizes` counts the entries.
     bool track_sizes = false;
     // -A: clients can end the server, with `shutdown`.
@@ -201,6 +204,7 @@ class Service {
   PrefixStats* prefixes() { return &prefixes_; }
   // What its requests are like.
   RequestSamples* samples() { return &samples_; }
+  RequestLog* request_log() { return &request_log_; }
   const ScanCursors& scan_cursors() const { return scan_cursors_; }
   // A client has asked the owner to end the server: woken, the owner takes what was asked for, once.
   enum class Shutdown : uint8_t { kNone, kPlain, kGraceful };
@@ -252,6 +256,7 @@ class Service {
   PrefixStats prefixes_{options_.prefix_delimiter, options_.counts_prefixes, &keys_};
   const TickClock tick_clock_;
   RequestSamples samples_;
+  RequestLog request_log_{options_.request_log};
   const ScanCursors scan_cursors_;
   std::atomic<uint32_t> verbosity_{0};
   std::atomic<bool> is_accepting_{true};

@@ -46,6 +46,7 @@ Session::~Session() {
 [[gnu::always_inline]] inline void Session::Begin(size_t backlog_bytes, const Now& now, ByteBuffer* out) {
   now_ = service_->Time(now);
   kept_bytes_before_ = stream_.kept_bytes();
+  bench_->observer()->BeginCall(&names_->peer, &now_);
   if (!gate_.BeginCall(backlog_bytes, out)) stream_.Close();
 }
 
@@ -135,6 +136,7 @@ void Session::TellConnection(Event::Kind kind) {
 
 Session::Next Session::Finish() {
   stream_.Trim();
+  bench_->observer()->EndCall();
   if (ended_ && (stream_.state() == Stream::State::kOpen || is_watching())) stream_.Close();
   gate_.EndCall(stream_.kept_bytes() < kept_bytes_before_);
   // Without memory for a reply nothing that follows could be trusted.

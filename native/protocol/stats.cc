@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "base/os.h"
+#include "protocol/stats_requests.h"
 #include "protocol/stats_samples.h"
 
 namespace cairn {
@@ -428,6 +429,10 @@ StatsAnswer AppendStats(std::string_view topic, Service* service, Ack ack, const
     AppendLatencies(service, out);
   } else if (topic == "topkeys") {
     AppendTopKeys(service, out);
+  } else if (topic == "slow") {
+    AppendSlowRequests(service, out);
+  } else if (topic == "large") {
+    AppendLargeRequests(service, out);
   } else if (topic == "reset") {
     service->ResetStats();
     return StatsAnswer::kReset;

@@ -1,28 +1,14 @@
 #include "protocol/stats_samples.h"
 
-#include <cstdio>
 #include <memory>
 #include <string>
 
 #include "protocol/request_observer.h"
+#include "protocol/stats_text.h"
 
 namespace cairn {
 
 namespace {
-
-std::string Microseconds(uint64_t ns) {
-  char text[32];
-  std::snprintf(text, sizeof text, "%llu.%03llu", static_cast<unsigned long long>(ns / 1000),
-                static_cast<unsigned long long>(ns % 1000));
-  return text;
-}
-
-std::string PerCent(uint64_t part, uint64_t all) {
-  char text[32];
-  std::snprintf(text, sizeof text, "%.2f",
-                all == 0 ? 0.0 : 100.0 * static_cast<double>(part) / static_cast<double>(all));
-  return text;
-}
 
 void AppendRanks(std::string_view rank, const RequestSamples::HotKeys& hot, const KeyDisplay& keys, StatSink* out) {
   size_t place = 0;

@@ -69,8 +69,16 @@ class TextDialect final : public Dialect, private StorageReplies {
   // Looks the group up and replies. kDone: returns `done`. Otherwise kFull or kParked, with the key to continue at.
   Progress FlushGroup(Progress done);
   Progress StopGroup(size_t index, Why why);
-  // Not inlined: one of many keys is sampled.
+  CommandClass ClassAt(size_t index) const;
+  // Not inlined: one of many keys is sampled, or logged.
   [[gnu::noinline, gnu::cold]] void Sample(size_t index);
+  [[gnu::noinline, gnu::cold]] void LogLarge(size_t index);
+  [[gnu::noinline, gnu::cold]] void LogSlow(size_t count);
+  // The first `count` keys of the group are answered.
+  void LogIfSlow(size_t count) {
+    if (count != 0 && bench_->observer()->IsSlow()) [[unlikely]]
+      LogSlow(count);
+  }
   // Begins the loads of the keys in the rest of a line that is parked.
   void PrefetchLine(const char* at, const char* line_end);
   Told AppendEntry(const Request& request, Outcome* outcome, bool with_cas);

@@ -130,19 +130,36 @@ Progress TextDialect::FlushGroup(Progress done) {
     if (requests[i].verb == Verb::kGetAndTouch) bench_->CountGat(outcomes[i].status);
     if (bench_->observer()->IsDue()) [[unlikely]]
       Sample(i);
+    if (bench_->observer()->IsLarge(SentBytes(outcomes[i]))) [[unlikely]]
+      LogLarge(i);
   }
+  LogIfSlow(count);
   place_.has_prefetched = false;
   group_begins_inside_ = false;
   return done;
 }
 
-void TextDialect::Sample(size_t index) {
+CommandClass TextDialect::ClassAt(size_t index) const {
   const Request& request = group_->requests[index];
   const KeyGroup::Key key = group_->keys[index];
   const bool is_first = index == 0 ? !group_begins_inside_ : group_->keys[index - 1].is_last;
   const bool is_many = key.with_cas || !is_first || !key.is_last;
-  const CommandClass command = request.verb == Verb::kGet && is_many ? CommandClass::kGetMany : ClassOf(request);
-  bench_->observer()->Sample(command, request.key, SentBytes(group_->outcomes[index]), key.is_last);
+  return request.verb == Verb::kGet && is_many ? CommandClass::kGetMany : ClassOf(request);
+}
+
+void TextDialect::Sample(size_t index) {
+  const std::string_view key = group_->requests[index].key;
+  const uint64_t value_bytes = SentBytes(group_->outcomes[index]);
+  bench_->observer()->Sample(ClassAt(index), key, value_bytes, group_->keys[index].is_last);
+}
+
+void TextDialect::LogLarge(size_t index) {
+  bench_->observer()->LogLarge(ClassAt(index), group_->requests[index].key, SentBytes(group_->outcomes[index]));
+}
+
+void TextDialect::LogSlow(size_t count) {
+  const size_t last = count - 1;
+  bench_->observer()->LogSlow(ClassAt(last), group_->requests[last].key, SentBytes(group_->outcomes[last]), count);
 }
 
 void TextDialect::PrefetchLine(const char* at, const char* line_end) {
@@ -158,6 +175,7 @@ void TextDialect::PrefetchLine(const char* at, const char* line_end) {
 
 // Leaves the group from `index` on for later: the stream goes on at that key.
 Progress TextDialect::StopGroup(size_t index, Why why) {
+  LogIfSlow(index);
   const Request& request = group_->requests[index];
   group_begins_inside_ = false;
   place_.is_inside = true;

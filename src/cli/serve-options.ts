@@ -64,6 +64,8 @@ const flags: readonly Flagged[] = [
     'disableDumping',
     'disableWatch',
     'hideKeys',
+    'slowRequest',
+    'largeRequest',
     'prefixDelimiter',
     'enableShutdown',
     'idleTimeout',

@@ -226,6 +226,8 @@ export class MemcachedServer extends EventEmitter<MemcachedServerEvents> {
       disableDumping: Number(settings.disableDumping),
       disableWatch: Number(settings.disableWatch),
       hideKeys: Number(settings.hideKeys),
+      slowRequestMs: settings.slowRequestMs,
+      largeRequestBytes: settings.largeRequestBytes,
       trackSizes: Number(settings.trackSizes),
       prefixDelimiter: settings.prefixDelimiter,
       enableShutdown: Number(settings.enableShutdown),

@@ -21,6 +21,8 @@ export interface NativeServiceOptions {
   disableDumping: number;
   disableWatch: number;
   hideKeys: number;
+  slowRequestMs: number;
+  largeRequestBytes: number;
   trackSizes: number;
   /** One byte; empty: requests are not counted by prefix until a client asks for it. */
   prefixDelimiter: string;

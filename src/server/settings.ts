@@ -61,6 +61,9 @@ export interface ServerSettings {
   readonly disableDumping: boolean;
   readonly disableWatch: boolean;
   readonly hideKeys: boolean;
+  /** 0: none is listed. */
+  readonly slowRequestMs: number;
+  readonly largeRequestBytes: number;
   readonly trackSizes: boolean;
   readonly prefixDelimiter: string;
   readonly enableShutdown: boolean;
@@ -112,6 +115,8 @@ export function resolveServeOptions(given: ServeOptions | undefined, cache: Serv
     disableDumping,
     disableWatch,
     hideKeys,
+    slowRequestMs: options.slowRequest,
+    largeRequestBytes: options.largeRequest,
     trackSizes,
     prefixDelimiter,
     enableShutdown,

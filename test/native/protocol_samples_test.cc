@@ -178,7 +178,8 @@ double Deviation(double requests) { return std::sqrt(requests / 387); }
 
 TEST(RequestObserver, APatternAsLongAsTheGapDoesNotHide) {
   const TickClock clock;
-  RequestObserver observer(&clock, Seed());
+  RequestLog log{{}};
+  RequestObserver observer(&clock, &log, Seed());
   RequestSamples samples;
   samples.Add(&observer);
   // Each 128th request is for one key.

@@ -17,6 +17,8 @@ export function startTestService(cache: Cache, protocol: ServeProtocol = 'auto')
     disableDumping: 0,
     disableWatch: 0,
     hideKeys: 0,
+    slowRequestMs: 0,
+    largeRequestBytes: 0,
     trackSizes: 0,
     prefixDelimiter: '',
     enableShutdown: 0,

@@ -207,11 +207,31 @@ export const SERVE_OPTIONS = {
   hideKeys: {
     check: kinds.yesOrNo(false),
     default: 'false',
-    doc: '`watch`, `scan`, `stats topkeys`, `stats detail`, `lru_crawler metadump`, `mgdump` and `stats cachedump` show a [keyed hash](protocol.md#hidden-keys) in the place of each key',
+    doc: '`watch`, `scan`, `stats topkeys`, `slow`, `large` and `detail`, `lru_crawler metadump`, `mgdump` and `stats cachedump` show a [keyed hash](protocol.md#hidden-keys) in the place of each key',
     flag: {
       names: '--hide-keys',
       default: '',
-      doc: '`watch`, `scan`, `stats topkeys`, `stats detail`, `lru_crawler metadump`, `mgdump` and `stats cachedump` show a keyed hash in the place of each key',
+      doc: '`watch`, `scan`, `stats topkeys`, `slow`, `large` and `detail`, `lru_crawler metadump`, `mgdump` and `stats cachedump` show a keyed hash in the place of each key',
+    },
+  },
+  slowRequest: {
+    check: kinds.timer(10),
+    default: "'10ms'",
+    doc: '[`stats slow`](protocol.md#slow-and-large-requests) lists requests that take this long or longer; 0: none',
+    flag: {
+      names: '--slow-request <time>',
+      default: '10ms',
+      doc: '[`stats slow`](protocol.md#slow-and-large-requests) lists requests that take this long or longer; 0: none',
+    },
+  },
+  largeRequest: {
+    check: kinds.size({ without: 0 }),
+    default: '0',
+    doc: '[`stats large`](protocol.md#slow-and-large-requests) lists requests with a value of this size or more; 0: none',
+    flag: {
+      names: '--large-request <size>',
+      default: '0',
+      doc: '[`stats large`](protocol.md#slow-and-large-requests) lists requests with a value of this size or more; 0: none',
     },
   },
   trackSizes: {

@@ -114,10 +114,15 @@ export interface ServeOptions {
   /** Refuses `watch`, which shows what clients ask for, and their keys. Default false. */
   disableWatch?: boolean;
   /**
-   * `watch`, `scan`, `stats topkeys`, `stats detail`, `lru_crawler metadump`, `mgdump` and `stats cachedump` show a
-   * keyed hash in the place of each key, the same for the same key until the server ends. Default false.
+   * `watch`, `scan`, `stats topkeys`, `slow`, `large` and `detail`, `lru_crawler metadump`, `mgdump` and
+   * `stats cachedump` show a keyed hash in the place of each key, the same for the same key until the server ends.
+   * Default false.
    */
   hideKeys?: boolean;
+  /** `stats slow` lists requests that take this long or longer. Default 10 ms; 0: none. */
+  slowRequest?: Duration;
+  /** `stats large` lists requests with a value of this size or more. Default 0: none. */
+  largeRequest?: Size;
   /** Has `stats sizes` count the entries by their sizes. Default false. */
   trackSizes?: boolean;
   /**
