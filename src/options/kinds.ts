@@ -22,6 +22,10 @@ export function size({ without, min, max }: { without: number; min?: number; max
   };
 }
 
+/** A size; 0, and nothing: none. */
+export const sizeOrNone: Check<number> = (given, name, usableMemory) =>
+  given === 0 || given === '0' ? 0 : parseSize(name, given, 0, usableMemory);
+
 /** A size on the disk: a share of the memory says nothing about it. */
 export function fileSize(bounds: { without: number; min?: number; max?: number }): Check<number> {
   const check = size(bounds);

@@ -99,6 +99,8 @@ describe('options that are wrong are refused by name', () => {
     [{ maxItemSize: 1023 }, 'Expected maxItemSize to be between 1kb and 1gb, got 1023'],
     [{ maxItemSize: '2gb' }, 'Expected maxItemSize to be between 1kb and 1gb, got "2gb"'],
     [{ stallTimeout: 0 }, 'Expected stallTimeout to be between 1 ms and 2147483647 ms, got 0'],
+    [{ largeRequest: -1 }, 'Expected largeRequest to be a positive integer of bytes, or text such as "512mb"'],
+    [{ slowRequest: '30 days' }, 'Expected slowRequest to be'],
     [{ idleTimeout: '30 days' }, 'Expected idleTimeout to be'],
     [{ prefixDelimiter: '::' }, 'Expected prefixDelimiter to be one visible character of ASCII, got "::"'],
     [{ protocol: 'meta' }, `Expected protocol to be 'auto' or 'ascii' or 'binary', got "meta"`],
@@ -111,6 +113,10 @@ describe('options that are wrong are refused by name', () => {
     } catch (error) {
       expect((error as { code: string }).code).toBe('ERR_INVALID_ARGUMENT');
     }
+  });
+
+  test.each([0, '0', undefined])('%j turns the list of large requests off', (largeRequest) => {
+    expect(resolveServeOptions({ largeRequest }).largeRequestBytes).toBe(0);
   });
 
   test('what may be given is kept', () => {

@@ -225,7 +225,7 @@ export const SERVE_OPTIONS = {
     },
   },
   largeRequest: {
-    check: kinds.size({ without: 0 }),
+    check: kinds.sizeOrNone,
     default: '0',
     doc: '[`stats large`](protocol.md#slow-and-large-requests) lists requests with a value of this size or more; 0: none',
     flag: {
