@@ -4,14 +4,17 @@
 // The requests of one client that are slow in one wake-up of its thread are one entry, because they mostly waited for
 // the same work. The entry has their number, and describes the last of them, which took longest.
 //
-// Memory: kEntriesMax entries in each list; a new entry replaces the oldest.
+// Memory: kEntriesMax entries in each list; a new entry replaces the oldest. Entries are made before the lock is taken,
+// and freed after it.
 // Thread safety: any thread. Lock order: lock_ is a leaf.
 #pragma once
 
+#include <array>
 #include <cstddef>
 #include <cstdint>
-#include <deque>
+#include <memory>
 #include <string>
+#include <vector>
 
 #include "base/os.h"
 #include "base/thread_annotations.h"
@@ -43,7 +46,7 @@ class RequestLog {
 
   struct List {
     uint64_t total = 0;  // requests, since the last Clear()
-    std::deque<LoggedRequest> entries;
+    std::vector<LoggedRequest> entries;
   };
 
   explicit RequestLog(const Limits& limits) : limits_(limits) {}
@@ -55,15 +58,24 @@ class RequestLog {
   void AddSlow(const LoggedRequest& request);
   void AddLarge(const LoggedRequest& request);
   // The newest first.
-  List Slow();
-  List Large();
+  List Slow() { return Read(&slow_); }
+  List Large() { return Read(&large_); }
   void Clear();
 
  private:
+  using Entry = std::shared_ptr<const LoggedRequest>;
+  struct Kept {
+    uint64_t total = 0;
+    std::array<Entry, kEntriesMax> entries;  // the newest first; behind the oldest, null
+  };
+
+  static Entry Push(Entry entry, Entry* place, Kept* list);
+  List Read(const Kept* list);
+
   const Limits limits_;
   OsLock lock_;
-  List slow_ GUARDED_BY(lock_);
-  List large_ GUARDED_BY(lock_);
+  Kept slow_ GUARDED_BY(lock_);
+  Kept large_ GUARDED_BY(lock_);
 };
 
 }  // namespace cairn
