@@ -4,7 +4,7 @@
 import { closeSync, fdatasync, openSync, rmSync, write } from 'node:fs';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
-import { connectTo, makeStream } from '../../test/support/nats-client.mjs';
+import { connectTo, makeStream, reaches } from '../../test/support/nats-client.mjs';
 import { ratio, summary } from '../lib/statistics.mjs';
 import { number, printTable } from '../lib/table.mjs';
 
@@ -54,13 +54,14 @@ async function appendFor(ms, { clients, cluster, subject, bytes, window }) {
   const [any] = clients.values();
   await makeStream(any, name, { replicas: subject.replicas, maxBytes: STREAM_BYTES });
   try {
-    const { stream } = clients.get(await cluster.leaderOf(name));
+    const client = clients.get(await cluster.leaderOf(name));
+    await reaches(client, name);
     const payload = Buffer.alloc(bytes, 'v');
     let end = 0;
     const append = async () => {
       const last = end++;
       const expect = subject.isConditional ? { lastSequence: last } : {};
-      const { seq } = await stream.publish(name, payload, { expect, timeout: ACK_TIMEOUT_MS });
+      const { seq } = await client.stream.publish(name, payload, { expect, timeout: ACK_TIMEOUT_MS });
       if (seq !== last + 1) throw new Error(`Expected an append to be number ${last + 1} of its stream, got ${seq}`);
     };
     for (let i = 0; i < WARM_UP; i++) await append();

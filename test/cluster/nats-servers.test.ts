@@ -7,7 +7,7 @@ import { existsSync, rmSync } from 'node:fs';
 import { createInterface } from 'node:readline';
 import { afterAll, beforeAll, expect, test, vi } from 'vitest';
 import { natsServerProgram as program, withNats } from '../support/nats.ts';
-import { connectTo, makeStream, type NatsClient } from '../support/nats-client.mjs';
+import { connectTo, makeStream, type NatsClient, reaches } from '../support/nats-client.mjs';
 import { NatsCluster } from '../support/nats-cluster.mjs';
 
 const PATIENCE = { timeout: 60_000, interval: 20 };
@@ -78,6 +78,7 @@ withNats.describe('three nats-servers', () => {
     await makeStream(client, 'raced');
     const other = await connectTo(cluster.addresses);
     try {
+      await reaches(other, 'raced');
       for (let last = 0; last < 20; last++) {
         const publish = ({ stream }: NatsClient, text: string): Promise<unknown> =>
           stream.publish('raced', text, { expect: { lastSequence: last } });
@@ -113,7 +114,8 @@ withNats.describe('three nats-servers', () => {
     const paused = cluster.servers.find((server) => server !== leader)!;
     // A server that is paused keeps its connections.
     const direct = await connectTo(leader.address);
-    paused.pause();
+    await reaches(direct, 'paused');
+    await paused.pause();
     try {
       for (let last = 1; last < 10; last++) {
         await direct.stream.publish('paused', `${last}`, { expect: { lastSequence: last } });
@@ -139,7 +141,7 @@ withNats('a cluster ends with the process that started it, however that ends', a
   const source = `
     import { NatsCluster } from ${JSON.stringify(new URL('../support/nats-cluster.mjs', import.meta.url).href)};
     const { folder, servers } = await NatsCluster.start({ program: ${JSON.stringify(program)} });
-    servers[0].pause();
+    await servers[0].pause();
     console.log(JSON.stringify({ folder, pids: servers.map(({ pid }) => pid) }));`;
   const starter = spawn(process.execPath, ['--input-type=module', '-e', source], {
     stdio: ['ignore', 'pipe', 'inherit'],

@@ -3,5 +3,7 @@ export class GuardedProcess {
   readonly isRunning: boolean;
   constructor(command: readonly string[], options?: { readonly env?: NodeJS.ProcessEnv });
   signal(name: NodeJS.Signals): void;
+  pause(): Promise<void>;
+  resume(): void;
   end(signal?: NodeJS.Signals): Promise<void>;
 }

@@ -14,3 +14,4 @@ export function makeStream(
   name: string,
   options?: { readonly replicas?: number; readonly maxBytes?: number },
 ): Promise<void>;
+export function reaches(client: NatsClient, name: string): Promise<void>;

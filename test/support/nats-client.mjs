@@ -2,6 +2,7 @@
 
 import { jetstream, jetstreamManager } from '@nats-io/jetstream';
 import { connect } from '@nats-io/transport-node';
+import { until } from './until.mjs';
 
 /** Resolves to a connection to one of these servers, which goes on to the next one if that is gone. */
 export async function connectTo(addresses) {
@@ -17,9 +18,12 @@ export async function connectTo(addresses) {
   return { connection, stream: jetstream(connection), manager, close: () => connection.close() };
 }
 
-/** Makes a stream with one subject of the same name. Its servers set `maxBytes` aside at once. */
-export async function makeStream({ manager }, name, { replicas = 3, maxBytes = 32 * 2 ** 20 } = {}) {
-  await manager.streams.add({
+/**
+ * Makes a stream with one subject of the same name, and resolves when appends of this client reach it. Its servers set
+ * `maxBytes` aside at once.
+ */
+export async function makeStream(client, name, { replicas = 3, maxBytes = 32 * 2 ** 20 } = {}) {
+  await client.manager.streams.add({
     name,
     subjects: [name],
     num_replicas: replicas,
@@ -29,4 +33,24 @@ export async function makeStream({ manager }, name, { replicas = 3, maxBytes = 3
     max_bytes: maxBytes,
     deny_delete: true,
   });
+  await reaches(client, name);
+}
+
+/** No stream is as long: an append behind it is refused by the stream's leader. */
+const BEYOND_ANY_END = 2 ** 40;
+
+/**
+ * Resolves when appends of this client reach the stream: the servers that do not lead it learn of its subject a while
+ * after it is made, and until then say that it has no listener.
+ */
+export async function reaches({ stream }, name) {
+  const isRefused = async () => {
+    try {
+      await stream.publish(name, '', { expect: { lastSequence: BEYOND_ANY_END }, timeout: 1000 });
+    } catch (error) {
+      if (/wrong last sequence/.test(error.message)) return true;
+      throw error;
+    }
+  };
+  await until(isRefused, `appends to reach the stream ${name}`);
 }

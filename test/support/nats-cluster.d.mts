@@ -23,7 +23,7 @@ export class NatsServer {
   ask(path: string): Promise<Record<string, unknown>>;
   kill(): Promise<void>;
   stop(): Promise<void>;
-  pause(): void;
+  pause(): Promise<void>;
   resume(): void;
 }
 

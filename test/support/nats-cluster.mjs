@@ -6,29 +6,10 @@ import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { GuardedProcess } from './guarded-process.mjs';
+import { until } from './until.mjs';
 
-const PATIENCE_MS = 60_000;
 /** After these tries to start, taken ports are no coincidence. */
 const STARTS_MAX = 5;
-
-const sleep = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
-
-/** Asks until the answer is neither undefined nor an error. */
-async function until(ask, what) {
-  const end = performance.now() + PATIENCE_MS;
-  let cause;
-  while (performance.now() < end) {
-    try {
-      const answer = await ask();
-      if (answer !== undefined) return answer;
-    } catch (error) {
-      if (error instanceof ServerEnded) throw error;
-      cause = error;
-    }
-    await sleep(20);
-  }
-  throw new Error(`Expected ${what} within ${PATIENCE_MS / 1000} s`, { cause });
-}
 
 class ServerEnded extends Error {}
 
@@ -121,10 +102,11 @@ ${routes.length > 1 ? cluster : ''}
 
   /** Resolves when it serves, and has caught up with the others. */
   async isReady() {
-    await until(async () => {
-      if (!this.isRunning) throw new ServerEnded(`Expected ${this.name} to run, but it has ended:\n${this.#lastWords}`);
-      return (await this.ask('/healthz')).status === 'ok' ? true : undefined;
+    const hasEnded = await until(async () => {
+      if (!this.isRunning) return true;
+      return (await this.ask('/healthz')).status === 'ok' ? false : undefined;
     }, `${this.name} to be ready`);
+    if (hasEnded) throw new ServerEnded(`Expected ${this.name} to run, but it has ended:\n${this.#lastWords}`);
   }
 
   get #lastWords() {
@@ -151,15 +133,15 @@ ${routes.length > 1 ? cluster : ''}
     await this.#process?.end('SIGTERM');
   }
 
-  /** It keeps its connections, and does nothing until `resume`. */
-  pause() {
+  /** Resolves when it does nothing any more. It keeps its connections. */
+  async pause() {
     this.#isPaused = true;
-    this.#process.signal('SIGSTOP');
+    await this.#process.pause();
   }
 
   resume() {
     this.#isPaused = false;
-    this.#process.signal('SIGCONT');
+    this.#process.resume();
   }
 }
 
